@@ -223,3 +223,97 @@ fn a_pipeline_without_a_source_counts_consumed_records() {
     assert_eq!(end.status.code(), Some(6), "{}", stderr(&end));
     assert!(stderr(&end).contains("too many records were rejected, 2 of 5, and max_rejected is 1"), "{}", stderr(&end));
 }
+
+/// One dead letter of the SQL (user 3), two of the decoder (10 and 11) and one of the fetcher (12).
+fn four_bad_of_seven() -> TestApi {
+    TestApi::start(|_| {
+        let nan = user(12, 1).replace("\"age\":30", "\"age\":NaN");
+        page(&(0..4).map(|n| user(n, 1)).chain([bad_user(10, 1), bad_user(11, 1), nan]).collect::<Vec<_>>())
+    })
+}
+
+/// The dead letters of `forebay dlq` with these flags.
+fn selected(job: &Job, flags: &[&str]) -> Vec<Value> {
+    let end = job.forebay(&[&["dlq", "--json"], flags].concat());
+    assert!(end.status.success(), "{}", stderr(&end));
+    String::from_utf8_lossy(&end.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn text(job: &Job, args: &[&str]) -> String {
+    let end = job.forebay(args);
+    assert!(end.status.success(), "{args:?}: {}", stderr(&end));
+    format!("{}{}", String::from_utf8_lossy(&end.stdout), stderr(&end))
+}
+
+#[test]
+fn dead_letters_are_selected_counted_by_reason_compared_redriven_and_dropped() {
+    let api = four_bad_of_seven();
+    let broken = "concat(email, CAST(10 / (location['street']['number'] - 3) AS TEXT)) AS email,";
+    let job = Job::new("embedded", "embedded").fetching(&api.url, None).with_sql("email,", broken);
+    let running = job.start(&[], &[]);
+    running.snapshot();
+    let (run, code) = trigger(&job, &["--max-rejected", "100%"]);
+    assert_eq!((code, counts(&run["counts"], ["fetched", "rejected", "written"])), (0, [7, 4, 3]), "{run}");
+
+    let reasons: Value = serde_json::from_slice(&job.forebay(&["dlq", "reasons", "--json"]).stdout).unwrap();
+    assert_eq!(counts(&reasons, ["total", "read", "left_out"]), [4, 4, 0], "{reasons:#}");
+    let of = |at: usize| (reasons["reasons"][at]["stage"].as_str().unwrap(), reasons["reasons"][at]["count"].as_u64().unwrap());
+    assert_eq!(of(0), ("decode", 2), "the most frequent first: {reasons:#}");
+    assert_eq!(reasons["reasons"].as_array().unwrap().len(), 3);
+    assert!(!reasons["reasons"][0]["reason"].as_str().unwrap().contains(support::BAD_DATE), "a reason quotes no value: {reasons:#}");
+    assert!(reasons["reasons"][0]["example"].as_str().unwrap().contains(support::BAD_DATE), "an example does: {reasons:#}");
+
+    let of_sql = selected(&job, &["--stage", "transform"]);
+    assert_eq!((of_sql.len(), &of_sql[0]["record"]["key"], &of_sql[0]["handled"]), (1, &support::user_id(3).into(), &false.into()));
+    assert_eq!(selected(&job, &["--matching", "nan IS no"]).len(), 1, "in any case");
+    assert_eq!(selected(&job, &["--key", &support::user_id(10)]).len(), 1);
+    assert_eq!(selected(&job, &["--stage", "decode", "--key", &support::user_id(3)]).len(), 0);
+    let position = format!("{}:{}", of_sql[0]["record"]["partition"], of_sql[0]["record"]["offset"]);
+    let shown = text(&job, &["dlq", "show", &position]);
+    assert!(shown.contains("\"forebay-stage\": \"transform\"") && shown.contains("Main Street"), "{shown}");
+    let nothing = job.forebay(&["dlq", "show", "0:999"]);
+    assert!(!nothing.status.success() && stderr(&nothing).contains("has no dead letter 0:999"), "{}", stderr(&nothing));
+
+    let dropped = text(&job, &["dlq", "drop", "--matching", "NaN", "--reason", "a test of the API", "--yes"]);
+    assert!(dropped.contains("done: 1 dead letters are dropped"), "{dropped}");
+    assert_eq!(selected(&job, &["--matching", "NaN"])[0]["handled"], true);
+    let plan = text(&job, &["dlq", "redrive", "--stage", "decode"]);
+    assert!(plan.contains("those at decode, at most 2") && plan.contains("overwrites what was written for its key since"), "{plan}");
+
+    let mended = job.with_sql("email,", "email,");
+    let diff = text(&mended, &["dlq", "diff"]);
+    assert!(diff.contains("first_name = First3") && diff.contains("+ decode: "), "{diff}");
+    assert!(diff.contains("1 would be rows now, 0 filtered out by the SQL, 3 still no rows; all 4 of"), "{diff}");
+    let filtered = mended.with_sql("FROM users_stream", "FROM users_stream WHERE gender = 'female'");
+    let one: Value = serde_json::from_slice(&filtered.forebay(&["dlq", "diff", &position, "--json"]).stdout).unwrap();
+    assert_eq!(one["letters"][0]["now"]["rows"], serde_json::json!([]), "user 3 is not: {one}");
+    let candidate = filtered.dir().join("candidate.sql");
+    let shadow = |sql: &str, flags: &[&str]| {
+        std::fs::write(&candidate, sql).unwrap();
+        filtered.forebay(&[&["shadow", "--sql", candidate.to_str().unwrap()], flags].concat())
+    };
+    let topic = &filtered.topic;
+    let columns = "login['uuid'] AS id, name['first'] AS first_name";
+    let end = shadow(&format!("SELECT {columns} FROM {topic} WHERE gender = 'female'"), &["--json"]);
+    let found: Value = serde_json::from_slice(&end.stdout).unwrap();
+    assert_eq!((end.status.code(), counts(&found, ["compared", "differing", "newly_rejected"])), (Some(1), [6, 2, 0]), "{found:#}");
+    let end = shadow(&format!("SELECT {columns}, 1 / (location['street']['number'] - 2) AS n FROM {topic}"), &[]);
+    let shown = format!("{}{}", String::from_utf8_lossy(&end.stdout), stderr(&end));
+    assert!(shown.contains("6 records of") && shown.contains("4 differ") && shown.contains("1 newly rejected"), "{shown}");
+    assert!(shown.contains("- no row: the SQL filters it out") && shown.contains("+ transform: "), "{shown}");
+    let end = shadow("SELECT nothing FROM nowhere", &[]);
+    assert!(end.status.code() == Some(1) && stderr(&end).contains("candidate.sql"), "{}", stderr(&end));
+    assert!(running.stop().success());
+
+    let mended = filtered.with_sql("email,", "email,");
+    let running = mended.start(&[], &[]);
+    running.snapshot();
+    let done = text(&mended, &["dlq", "redrive", "--stage", "transform", "--reason", "the SQL is mended", "--yes"]);
+    assert!(done.contains("done: 1 records are in the topic again"), "{done}");
+    running.wait_until("the row is there", |s| s["totals"]["written"].as_u64() == Some(1));
+    let done = text(&mended, &["dlq", "redrive", "--reason", "once more", "--yes"]);
+    assert!(done.contains("done: 2 records are in the topic again"), "neither the redriven nor the dropped one: {done}");
+    assert!(running.stop().success());
+    let events = |kind| mended.events(kind).len();
+    assert_eq!((events("LettersDropped"), events("LettersRedriven") > 1), (1, true));
+}

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::dead_letter_filter::DeadLetterFilter;
 use crate::desired::{Desired, DesiredState};
 use crate::event::Offsets;
 use crate::offset::{Offset, Partition, Ranges};
@@ -129,6 +130,19 @@ pub enum PlanRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::ranges"))]
         letters: Option<Ranges>,
+        /// Which of those; absent: all of them.
+        #[serde(default, skip_serializing_if = "DeadLetterFilter::is_empty")]
+        only: DeadLetterFilter,
+    },
+    /// Drop dead letters: they are not redriven. They stay in the dead-letter topic.
+    Drop {
+        /// Which ones, as ranges of the dead-letter topic; absent: all that it holds now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::ranges"))]
+        letters: Option<Ranges>,
+        /// Which of those; absent: all of them.
+        #[serde(default, skip_serializing_if = "DeadLetterFilter::is_empty")]
+        only: DeadLetterFilter,
     },
     /// Set the cursor of a read.
     Cursor {
@@ -384,36 +398,6 @@ pub struct Records {
     pub topic: String,
     /// The records, by partition and offset.
     pub records: Vec<RecordView>,
-}
-
-/// A dead letter: the original record, and why it was rejected.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct DeadLetter {
-    /// The record in the dead-letter topic.
-    pub record: RecordView,
-    /// The stage that rejected it: `produce`, `decode`, `transform`, `write`.
-    pub stage: String,
-    /// The reason; if `[api] mask` is set, values quoted from the record are `***`.
-    pub reason: String,
-    /// The fingerprint of the SQL that rejected it; absent if it was rejected earlier.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sql_fingerprint: Option<String>,
-    /// Its partition and offset in the topic; absent if it was never there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<(Partition, Offset)>,
-}
-
-/// The answer of `GET /v1/dlq`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct DeadLetters {
-    /// The dead-letter topic.
-    pub topic: String,
-    /// How many dead letters the topic holds.
-    pub total: u64,
-    /// The last of them, newest first.
-    pub letters: Vec<DeadLetter>,
 }
 
 /// The level of a log line, least severe first. Lines below `INFO` are not kept.

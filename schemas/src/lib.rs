@@ -7,6 +7,8 @@
 //! * [`api`]: the control API's other requests and answers.
 //! * [`api_address`]: where a client finds the control API.
 //! * [`closing_summary`]: what `demo` and `run --until-idle` print at the end.
+//! * [`dead_letter_filter`]: which dead letters an operation is about.
+//! * [`dead_letters`]: dead letters as the API lists them.
 //! * [`desired`]: the desired state of a pipeline.
 //! * [`event`]: the events of the journal, in every version ever written.
 //! * [`error_class`]: the classes of failures.
@@ -35,6 +37,8 @@
 pub mod api;
 pub mod api_address;
 pub mod closing_summary;
+pub mod dead_letter_filter;
+pub mod dead_letters;
 pub mod desired;
 pub mod drift;
 pub mod error_class;

@@ -9,7 +9,7 @@ use crate::json_integer::MAX_INTEGER;
 use crate::routes::{Content, Kind, Param, ROUTES, Route};
 use crate::run::run_params::MAX_EXACT;
 use crate::run::{MAX_LABEL_CHARS, MAX_PARAM_CHARS, MAX_SPEC_ENTRIES, MAX_SPEC_NAME_CHARS, Problem};
-use crate::{api, run, snapshot};
+use crate::{api, dead_letters, run, snapshot};
 
 /// Joins the lines of the descriptions, which doc comments wrap.
 pub(crate) fn join_lines(schema: &mut Value) {
@@ -161,7 +161,8 @@ fn document() -> Value {
     add::<api::Topics>(&mut generator);
     add::<api::Actors>(&mut generator);
     add::<api::Records>(&mut generator);
-    add::<api::DeadLetters>(&mut generator);
+    add::<dead_letters::DeadLetters>(&mut generator);
+    add::<dead_letters::DeadLetterReasons>(&mut generator);
     add::<api::Logs>(&mut generator);
     add::<api::Alerts>(&mut generator);
     add::<api::Version>(&mut generator);

@@ -4,6 +4,7 @@
 //! (`json/openapi.json`) is generated from it, so the three can't differ.
 
 use crate::api::{LogLevel, Role};
+use crate::dead_letter_filter::DeadLetterFilter;
 use crate::json_integer::MAX_INTEGER;
 use crate::problem as p;
 use crate::problem::ProblemType;
@@ -146,6 +147,9 @@ impl Route {
 
 const PIPELINE: Param = Param { name: "pipeline", kind: Kind::Text(64), what: "The pipeline's name" };
 const RUN: Param = Param { name: "id", kind: Kind::Uuid, what: "The run's identifier" };
+const STAGE: Param = Param { name: "stage", kind: Kind::Enum(DeadLetterFilter::STAGES), what: "Only those that this stage rejected" };
+const MATCHING: Param = Param { name: "matching", kind: Kind::Text(256), what: "Only those with this text in their reason, in any case" };
+const KEY: Param = Param { name: "key", kind: Kind::Text(1_024), what: "Only those of records with this key" };
 const LIMIT: Param = Param { name: "limit", kind: Kind::Integer(1, MAX_LIST_ITEMS), what: "The maximum number of items; 100 by default" };
 
 const fn json(status: u16, schema: &'static str, what: &'static str) -> Answer {
@@ -351,9 +355,31 @@ pub const ROUTES: &[Route] = &[
         )
     },
     Route {
-        query: &[LIMIT],
+        query: &[
+            STAGE,
+            MATCHING,
+            KEY,
+            Param { name: "partition", kind: Kind::Integer(0, 1_000_000), what: "Only the dead letter at `offset` of this partition" },
+            Param { name: "offset", kind: Kind::Integer(0, MAX_INTEGER), what: "Its offset in the dead-letter topic" },
+            LIMIT,
+        ],
+        problems: &[&p::RECORDS_PLACE, &p::KAFKA_AWAY, &p::API_BUSY],
+        ..get(
+            "/v1/dlq",
+            "readDeadLetters",
+            "Dead letters, newest first. With a filter, at most the newest 10,000 or 4 MiB of them are read; `read` says how many.",
+            &[json(200, "DeadLetters", "The dead letters")],
+        )
+    },
+    Route {
+        query: &[STAGE, MATCHING, KEY],
         problems: &[&p::KAFKA_AWAY, &p::API_BUSY],
-        ..get("/v1/dlq", "readDeadLetters", "The last dead letters, newest first.", &[json(200, "DeadLetters", "The dead letters")])
+        ..get(
+            "/v1/dlq/reasons",
+            "countDeadLetters",
+            "The reasons of the newest dead letters, with counts and an example; at most 10,000 or 4 MiB of them are read.",
+            &[json(200, "DeadLetterReasons", "The reasons, the most frequent first")],
+        )
     },
     Route {
         query: &[

@@ -20,6 +20,7 @@ mod run;
 mod runs;
 mod schema;
 mod set_state;
+mod shadow;
 mod status;
 mod tap;
 mod topics;
@@ -113,6 +114,8 @@ enum Command {
     Init(init::Args),
     /// Infer the schema of records, or compare records with it
     Schema(schema::Args),
+    /// Compare a candidate for the SQL with the SQL of the pipeline file, on the topic's records
+    Shadow(shadow::Args),
     /// Print a completion script for a shell
     Completions {
         /// Shell
@@ -148,6 +151,7 @@ pub(crate) fn run_command(cli: Cli, output: &Output) -> Result<(), CliError> {
         Command::Cursor(args) => cursor::cursor(global, output, &args),
         Command::Init(args) => init::init(output, &args),
         Command::Schema(args) => schema::schema(global, output, &args),
+        Command::Shadow(args) => shadow::shadow(global, output, &args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "forebay", &mut script);

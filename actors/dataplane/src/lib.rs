@@ -98,4 +98,4 @@ pub mod write_clock;
 
 pub use batch::{NewField, NewRecord, RawBatch, RawRecord, Reject, RejectStage, RowBatch};
 pub use datafusion::arrow;
-pub use masked_reason::{MASK, Reason};
+pub use masked_reason::{MASK, Reason, reason_kind};

@@ -46,29 +46,34 @@ impl Reason {
         &self.masked
     }
 
-    /// Returns the text that similar rejects share: the masked text with `N` for each number, in at
-    /// most 200 bytes.
+    /// Returns the text that similar rejects share; see [`reason_kind`].
     pub(crate) fn kind(&self) -> String {
-        let mut kind = String::with_capacity(self.masked.len().min(MAX_KIND_BYTES));
-        let mut rest = self.masked.as_str();
-        let (mut before, mut quoted) = (' ', false);
-        while let Some(first) = rest.chars().next()
-            && kind.len() + first.len_utf8() <= MAX_KIND_BYTES
-        {
-            // Text between quotes is a name or an example.
-            quoted ^= first == '"';
-            let is_name = quoted || before.is_alphanumeric() || before == '_';
-            let digits = if is_name { 0 } else { digits(rest) };
-            if digits > 0 && !rest[digits..].starts_with(|next: char| next.is_alphanumeric() || next == '_') {
-                kind.push('N');
-                (before, rest) = ('N', &rest[digits..]);
-            } else {
-                kind.push(first);
-                (before, rest) = (first, &rest[first.len_utf8()..]);
-            }
-        }
-        kind
+        reason_kind(&self.masked)
     }
+}
+
+/// Returns the text that similar rejects share: a masked reason with `N` for each number, in at
+/// most 200 bytes.
+pub fn reason_kind(masked: &str) -> String {
+    let mut kind = String::with_capacity(masked.len().min(MAX_KIND_BYTES));
+    let mut rest = masked;
+    let (mut before, mut quoted) = (' ', false);
+    while let Some(first) = rest.chars().next()
+        && kind.len() + first.len_utf8() <= MAX_KIND_BYTES
+    {
+        // Text between quotes is a name or an example.
+        quoted ^= first == '"';
+        let is_name = quoted || before.is_alphanumeric() || before == '_';
+        let digits = if is_name { 0 } else { digits(rest) };
+        if digits > 0 && !rest[digits..].starts_with(|next: char| next.is_alphanumeric() || next == '_') {
+            kind.push('N');
+            (before, rest) = ('N', &rest[digits..]);
+        } else {
+            kind.push(first);
+            (before, rest) = (first, &rest[first.len_utf8()..]);
+        }
+    }
+    kind
 }
 
 /// Returns the length of the number that a text begins with, including commas and points between

@@ -13,10 +13,13 @@
 use std::collections::BTreeMap;
 
 use actix_web::{HttpResponse, web};
-use forebay_schemas::api::{DeadLetter, DeadLetters, RecordView, Records};
+use forebay_schemas::api::{RecordView, Records};
+use forebay_schemas::dead_letter_filter::DeadLetterFilter;
+use forebay_schemas::dead_letters::DeadLetter;
 use forebay_schemas::offset::{Offset, Partition, Range};
 use forebay_schemas::problem;
 use serde_json::Value;
+use tokio::sync::SemaphorePermit;
 
 use super::error::ApiError;
 use super::extract::Params;
@@ -67,18 +70,6 @@ pub(super) async fn records(state: web::Data<State>, params: Params) -> ApiResul
     Ok(HttpResponse::Ok().json(Records { topic: topic.clone(), records }))
 }
 
-pub(super) async fn dead_letters(state: web::Data<State>, params: Params) -> ApiResult {
-    let topic = state.api.pipeline.kafka.dead_letter_topic();
-    let ends = broker::ends(&state.api.access, &topic).await?;
-    let total = ends.values().map(|&(start, end)| end.since(start)).sum();
-    let wanted = tails(&ends, params.limit() as u64);
-    let mut letters = latest(read_limited(&state, &topic, wanted, usize::MAX).await?, params.limit());
-    letters.sort_by_key(|letter| std::cmp::Reverse((letter.timestamp_ms, letter.partition, letter.offset)));
-    let mask = Mask::of(&state);
-    let letters = letters.iter().map(|letter| mask.letter(letter)).collect();
-    Ok(HttpResponse::Ok().json(DeadLetters { topic, total, letters }))
-}
-
 /// The last `count` dead letters of each partition.
 pub(super) async fn last_dead_letters(state: &State, count: u64) -> Result<Vec<StoredRecord>, ApiError> {
     let topic = state.api.pipeline.kafka.dead_letter_topic();
@@ -102,15 +93,19 @@ fn latest(mut records: Vec<StoredRecord>, count: usize) -> Vec<StoredRecord> {
     records
 }
 
+/// The permission to read Kafka for as long as it is held.
+pub(super) fn read_permit(state: &State) -> Result<SemaphorePermit<'_>, ApiError> {
+    let busy = |_| ApiError::new(&problem::API_BUSY, format!("too many reads of Kafka (limit {MAX_CONCURRENT_READS})"));
+    state.reads.try_acquire().map_err(busy)
+}
+
 async fn read_limited(
     state: &State,
     topic: &str,
     wanted: BTreeMap<Partition, Range>,
     records: usize,
 ) -> Result<Vec<StoredRecord>, ApiError> {
-    let Ok(_one) = state.reads.try_acquire() else {
-        return Err(ApiError::new(&problem::API_BUSY, format!("too many reads of Kafka (limit {MAX_CONCURRENT_READS})")));
-    };
+    let _permit = read_permit(state)?;
     Ok(read(&state.api.access, topic, wanted, ReadLimit { records, bytes: MAX_READ_BYTES }).await?)
 }
 
@@ -127,6 +122,12 @@ impl<'a> Mask<'a> {
         Self { pointers: &pipeline.api.mask, key: pipeline.producer.as_ref().map(|producer| producer.key.as_str()) }
     }
 
+    /// A mask that hides nothing.
+    #[cfg(test)]
+    pub(super) fn open() -> Self {
+        Self { pointers: &[], key: None }
+    }
+
     fn view(&self, record: &StoredRecord) -> RecordView {
         let (value, truncated) = self.value(record.value.as_deref());
         let header = |(name, value): &(String, Option<Vec<u8>>)| {
@@ -137,7 +138,7 @@ impl<'a> Mask<'a> {
             partition: record.partition,
             offset: record.offset,
             timestamp_ms: record.timestamp_ms.unwrap_or(-1),
-            key: record.key.as_deref().map(|key| if self.hides_key() { MASK.to_owned() } else { shown(key) }),
+            key: self.key(record),
             value,
             value_bytes: record.value.as_ref().map_or(0, |value| value.len() as u64),
             truncated,
@@ -146,14 +147,27 @@ impl<'a> Mask<'a> {
         }
     }
 
-    fn letter(&self, letter: &StoredRecord) -> DeadLetter {
+    /// A dead letter as it is shown, whether it is handled or not.
+    pub(super) fn letter(&self, letter: &StoredRecord) -> DeadLetter {
         DeadLetter {
             stage: letter.header(dead_letter::STAGE).unwrap_or_default().to_owned(),
             reason: self.reason(letter),
             sql_fingerprint: letter.header(dead_letter::SQL).map(str::to_owned),
             origin: letter.origin(),
             record: self.view(letter),
+            handled: false,
         }
+    }
+
+    /// Whether what is shown of a dead letter matches.
+    pub(super) fn matches(&self, letter: &StoredRecord, filter: &DeadLetterFilter) -> bool {
+        let stage = letter.header(dead_letter::STAGE).unwrap_or_default();
+        filter.is_empty() || filter.matches(stage, &self.reason(letter), self.key(letter).as_deref())
+    }
+
+    /// The key of a record.
+    fn key(&self, record: &StoredRecord) -> Option<String> {
+        record.key.as_deref().map(|key| if self.hides_key() { MASK.to_owned() } else { shown(key) })
     }
 
     /// The reason of a dead letter.

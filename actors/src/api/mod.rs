@@ -29,6 +29,7 @@ mod actor;
 mod actors;
 mod auth;
 mod batches;
+mod dead_letters;
 mod error;
 mod events;
 mod extract;

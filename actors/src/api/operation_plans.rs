@@ -18,8 +18,9 @@ use std::time::Duration;
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use forebay_schemas::api::{Applied, ApplyRequest, ChangePlan, PlanRequest, ReplayFrom};
+use forebay_schemas::dead_letter_filter::DeadLetterFilter;
 use forebay_schemas::json_integer::MAX_INTEGER;
-use forebay_schemas::offset::{Offset, Partition, Ranges};
+use forebay_schemas::offset::{Offset, Partition, Range, Ranges};
 use forebay_schemas::problem::{self, ProblemType};
 use forebay_schemas::source_read::{Position, ReadParams};
 use uuid::Uuid;
@@ -27,6 +28,7 @@ use uuid::Uuid;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Body, Params, reason};
+use super::kafka_records::Mask;
 use super::pipelines::check_pipeline;
 use super::{ApiResult, State};
 use crate::consumer::{ResetError, ResetRequest};
@@ -81,6 +83,7 @@ struct Draft {
 
 enum Operation {
     Redrive(Redrive),
+    Drop(Redrive),
     /// The offsets that partitions are reset to.
     Replay(BTreeMap<Partition, Offset>),
     Cursor(CursorChange),
@@ -92,7 +95,9 @@ impl Draft {
     /// since the present one changes with each page.
     fn hash(&self, request: &PlanRequest) -> String {
         let all = match &self.operation {
-            Operation::Redrive(_) => serde_json::to_vec(&(request, &self.effects, self.records, &self.ranges)),
+            Operation::Redrive(redrive) | Operation::Drop(redrive) => {
+                serde_json::to_vec(&(request, &self.effects, self.records, &redrive.ranges))
+            }
             Operation::Replay(to) => serde_json::to_vec(&(request, to)),
             Operation::Cursor(_) => serde_json::to_vec(request),
         };
@@ -142,21 +147,20 @@ pub(super) async fn apply(state: web::Data<State>, params: Params, caller: web::
 /// Executes an operation. Returns how many records are read or produced again.
 async fn execute(state: &State, draft: Draft, by: &str, why: String) -> Result<Redriven, ApiError> {
     let api = &state.api;
+    let redriver = Redriver {
+        access: &api.access,
+        dead_letter_topic: &api.pipeline.kafka.dead_letter_topic(),
+        topic: &api.pipeline.kafka.topic,
+        ledger: &api.ledger,
+        by,
+        reason: &why,
+    };
     match draft.operation {
-        Operation::Redrive(redrive) => {
-            let redriver = Redriver {
-                access: &api.access,
-                dead_letter_topic: &api.pipeline.kafka.dead_letter_topic(),
-                topic: &api.pipeline.kafka.topic,
-                ledger: &api.ledger,
-                by,
-                reason: &why,
-            };
-            redriver.apply(&redrive).await.map_err(|error| match error {
-                RedriveError::Journal(error) => error.into(),
-                error => ApiError::new(&problem::KAFKA_AWAY, error.to_string()),
-            })
-        }
+        Operation::Redrive(redrive) => redriver.apply(&redrive).await.map_err(|error| match error {
+            RedriveError::Journal(error) => error.into(),
+            error => ApiError::new(&problem::KAFKA_AWAY, error.to_string()),
+        }),
+        Operation::Drop(redrive) => Ok(Redriven { records: redriver.drop_all(&redrive).await?, cut: 0 }),
         Operation::Cursor(CursorChange { read, to, .. }) => {
             api.ledger.submit(Command::SetCursor { read, to, by: by.to_owned(), reason: why })?;
             api.ledger.flushed().await?;
@@ -191,7 +195,14 @@ fn now(state: &State) -> DateTime<Utc> {
 async fn draft(state: &State, request: &PlanRequest) -> Result<Draft, ApiError> {
     match request {
         PlanRequest::Replay { from } => draft_replay(state, from).await,
-        PlanRequest::Redrive { letters } => draft_redrive(state, letters.as_ref()).await,
+        PlanRequest::Redrive { letters, only } => {
+            let redrive = plan_redrive(state, letters.as_ref(), only).await?;
+            Ok(draft_redrive(state, redrive, only))
+        }
+        PlanRequest::Drop { letters, only } => {
+            let redrive = plan_redrive(state, letters.as_ref(), only).await?;
+            Ok(draft_drop(state, redrive, only))
+        }
         PlanRequest::Cursor { params, window, to } => {
             draft_cursor(state, &ReadParams { values: params.clone(), window: *window, ..ReadParams::default() }, to)
         }
@@ -225,7 +236,7 @@ async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, ApiErro
             ));
         }
     }
-    let range = |each: &replay::Move| each.to.map(|from| (each.partition, forebay_schemas::offset::Range { from, to: each.end }));
+    let range = |each: &replay::Move| each.to.map(|from| (each.partition, Range { from, to: each.end }));
     let mut effects: Vec<String> = moves.iter().map(ToString::to_string).collect();
     if moves.iter().any(|each| each.to.is_some()) {
         effects.push(replay::FOLLOWS.to_owned());
@@ -238,36 +249,69 @@ async fn draft_replay(state: &State, from: &ReplayFrom) -> Result<Draft, ApiErro
     })
 }
 
-async fn draft_redrive(state: &State, wanted: Option<&Ranges>) -> Result<Draft, ApiError> {
+/// The dead letters that a redrive or a drop is about.
+async fn plan_redrive(state: &State, wanted: Option<&Ranges>, only: &DeadLetterFilter) -> Result<Redrive, ApiError> {
     let api = &state.api;
-    let (dead, topic) = (api.pipeline.kafka.dead_letter_topic(), &api.pipeline.kafka.topic);
+    let dead = api.pipeline.kafka.dead_letter_topic();
     if let Some((partition, range)) =
         wanted.and_then(|wanted| wanted.0.iter().find(|(_, range)| !is_offset(range.from) || !is_offset(range.to) || range.to < range.from))
     {
         return Err(ApiError::new(&problem::PLAN_SPEC, format!("{range} of partition {partition} is not a range of offsets")));
     }
-    let redrive = redrive::plan(&api.access, &dead, &api.ledger, wanted).await?;
+    let mask = Mask::of(state);
+    let matches = (!only.is_empty()).then_some(|letter: &_| mask.matches(letter, only));
+    let redrive = redrive::plan(&api.access, &dead, &api.ledger, wanted, matches).await?;
     if let Some(wanted) = wanted {
         ensure_partitions_exist(&dead, wanted.0.keys(), |partition| redrive.existing.contains_key(partition))?;
     }
-    let mut effects: Vec<String> = redrive
-        .ranges
-        .iter()
-        .map(|(partition, range)| format!("{dead} p{partition}: produce dead letters {range} to {topic} again, at most {}", range.len()))
-        .collect();
+    Ok(redrive)
+}
+
+/// What happens to the dead letters of each partition, and how many remain.
+fn letters_effects(dead: &str, redrive: &Redrive, only: &DeadLetterFilter, what: &str) -> Vec<String> {
+    let which = if only.is_empty() { String::new() } else { format!(", those {only}") };
+    let by_partition = redrive.by_partition();
+    let effect = |(partition, ranges): (&Partition, &Vec<Range>)| {
+        let (first, last) = (ranges[0], ranges[ranges.len() - 1]);
+        let hull = Range { from: first.from, to: last.to };
+        let count: u64 = ranges.iter().map(|range| range.len()).sum();
+        format!("{dead} p{partition}: {what} dead letters {hull}{which}, at most {count}")
+    };
+    let mut effects: Vec<String> = by_partition.iter().map(effect).collect();
     if redrive.is_empty() {
-        effects.push("nothing: no matching dead letter is left to redrive".into());
-    } else {
-        effects.push("each counts as a new record: it overwrites what was written for its key since".into());
-        effects.push(format!("the dead letters stay in {dead}, and the journal records that they were redriven"));
-        effects.push(format!("a dead letter with a truncated value is replaced by its record in {topic}, or skipped if that is gone"));
+        effects.push(format!("nothing: no matching dead letter is left to {what}"));
     }
+    effects
+}
+
+fn draft_of(effects: Vec<String>, redrive: Redrive, operation: impl FnOnce(Redrive) -> Operation) -> Draft {
+    let mut effects = effects;
     if redrive.remaining > 0 {
         effects.push(format!("{} more remain for another plan", redrive.remaining));
     }
     let mut ranges = Ranges::default();
     redrive.ranges.iter().for_each(|&(partition, range)| ranges.add(partition, range));
-    Ok(Draft { effects, records: redrive.len(), ranges, operation: Operation::Redrive(redrive) })
+    Draft { effects, records: redrive.len(), ranges, operation: operation(redrive) }
+}
+
+fn draft_redrive(state: &State, redrive: Redrive, only: &DeadLetterFilter) -> Draft {
+    let (dead, topic) = (state.api.pipeline.kafka.dead_letter_topic(), &state.api.pipeline.kafka.topic);
+    let mut effects = letters_effects(&dead, &redrive, only, "redrive");
+    if !redrive.is_empty() {
+        effects.push(format!("each is a new record of {topic}: it overwrites what was written for its key since"));
+        effects.push(format!("the dead letters stay in {dead}, and the journal records that they were redriven"));
+        effects.push(format!("a dead letter with a truncated value is replaced by its record in {topic}, or skipped if that is gone"));
+    }
+    draft_of(effects, redrive, Operation::Redrive)
+}
+
+fn draft_drop(state: &State, redrive: Redrive, only: &DeadLetterFilter) -> Draft {
+    let dead = state.api.pipeline.kafka.dead_letter_topic();
+    let mut effects = letters_effects(&dead, &redrive, only, "drop");
+    if !redrive.is_empty() {
+        effects.push(format!("they stay in {dead} until Kafka removes them, and are never redriven"));
+    }
+    draft_of(effects, redrive, Operation::Drop)
 }
 
 fn is_offset(offset: Offset) -> bool {
@@ -292,7 +336,7 @@ mod tests {
     use super::*;
 
     fn plan(n: u128, expires_at: DateTime<Utc>) -> ChangePlan {
-        let request = PlanRequest::Redrive { letters: None };
+        let request = PlanRequest::Redrive { letters: None, only: DeadLetterFilter::default() };
         ChangePlan { id: Uuid::from_u128(n), request, hash: "h".into(), effects: vec![], records: 0, ranges: Ranges::default(), expires_at }
     }
 
@@ -319,7 +363,7 @@ mod tests {
         let draft =
             |effects: &str, records, operation| Draft { effects: vec![effects.into()], records, ranges: Ranges::default(), operation };
         let redrive = || Operation::Redrive(Redrive { existing: BTreeMap::new(), ranges: vec![], remaining: 0 });
-        let request = PlanRequest::Redrive { letters: None };
+        let request = PlanRequest::Redrive { letters: None, only: DeadLetterFilter::default() };
         let hash = draft("a", 1, redrive()).hash(&request);
         assert_eq!(hash, draft("a", 1, redrive()).hash(&request));
         assert_ne!(hash, draft("b", 1, redrive()).hash(&request));

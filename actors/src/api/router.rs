@@ -8,7 +8,8 @@ use forebay_schemas::routes::{ROUTES, Route};
 use super::error::ApiError;
 use super::extract::pattern;
 use super::{
-    ApiResult, actors, batches, events, health, kafka_records, logs, metrics, operation_plans, pipelines, runs, snapshot, topics, version,
+    ApiResult, actors, batches, dead_letters, events, health, kafka_records, logs, metrics, operation_plans, pipelines, runs, snapshot,
+    topics, version,
 };
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
@@ -53,7 +54,8 @@ fn handler(route: &Route) -> actix_web::Route {
         "listActors" => to.to(actors::actors),
         "restartActor" => to.to(actors::restart),
         "readRecords" => to.to(kafka_records::records),
-        "readDeadLetters" => to.to(kafka_records::dead_letters),
+        "readDeadLetters" => to.to(dead_letters::list),
+        "countDeadLetters" => to.to(dead_letters::reasons),
         "readLogs" => to.to(logs::logs),
         "listAlerts" => to.to(snapshot::alerts),
         "getVersion" => to.to(version::version),

@@ -87,18 +87,25 @@ fn durability_warning((wanted, there): &(WantedTopic, Option<TopicDescription>))
     })
 }
 
+/// How to reach a pipeline's Kafka from another process; `None` when it is embedded and not
+/// running.
+///
+/// # Errors
+/// When a secret can't be read.
+pub fn reachable(pipeline: &Pipeline) -> Result<Option<Access>, BrokerError> {
+    if !pipeline.kafka.is_embedded() {
+        return Access::new(pipeline, None).map(Some);
+    }
+    let address = Address::of_running(&pipeline.data_dir()).ok();
+    address.map(|address| Access::new(pipeline, Some(&address))).transpose()
+}
+
 /// Inspects the topics and the group of a pipeline.
 ///
 /// # Errors
 /// When Kafka is unavailable or denies this client, or the embedded broker's file can't be read.
 pub async fn inspect(pipeline: &Pipeline) -> Result<ClusterState, BrokerError> {
-    let access = match pipeline.kafka.is_embedded() {
-        false => Access::new(pipeline, None)?,
-        true => match Address::of_running(&pipeline.data_dir()) {
-            Ok(address) => Access::new(pipeline, Some(&address))?,
-            Err(_) => return inspect_file(pipeline).await,
-        },
-    };
+    let Some(access) = reachable(pipeline)? else { return inspect_file(pipeline).await };
     let mut topics = Vec::new();
     for wanted in wanted_topics(pipeline) {
         let there = topic(&access, &wanted.name).await?;

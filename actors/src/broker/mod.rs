@@ -33,7 +33,7 @@ mod topics;
 
 pub use access::{Access, LogContext};
 pub(crate) use access::{BROKERS_LOST, BrokerLoss, LossContext, silence, silent_for};
-pub use cluster_state::{ClusterState, TopicDescription, inspect};
+pub use cluster_state::{ClusterState, TopicDescription, inspect, reachable};
 pub use embedded::EmbeddedBroker;
 pub use error::BrokerError;
 pub(crate) use error::properties_problem;

@@ -376,7 +376,7 @@ impl Ledger {
         self.inner.lock().state.runs.get(run).map(|run| run.spec.read_params()).unwrap_or_default()
     }
 
-    /// Returns the offsets of the dead letters that were redriven.
+    /// Returns the offsets of the dead letters that were redriven or dropped.
     pub fn redriven(&self) -> RangeSet {
         self.inner.lock().state.redriven.clone()
     }

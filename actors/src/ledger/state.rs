@@ -71,7 +71,7 @@ pub struct State {
     /// What an operator asked for: running, paused or drained.
     #[serde(default)]
     pub desired: Desired,
-    /// The offsets of the dead letters that were redriven.
+    /// The offsets of the dead letters that were redriven or dropped.
     #[serde(default)]
     pub redriven: RangeSet,
     /// The fields that records had and the schema did not, at most [`MAX_DRIFTED_FIELDS`].
@@ -474,7 +474,7 @@ impl State {
                 self.desired = Desired { state: *state, by: by.clone(), reason: reason.clone(), since: Some(recorded.at) };
             }
             Event::SchemaDrifted { fields } => self.drifted.extend(fields.iter().map(|seen| seen.field.clone())),
-            Event::LettersRedriven { letters, .. } => self.redriven.add(letters),
+            Event::LettersRedriven { letters, .. } | Event::LettersDropped { letters, .. } => self.redriven.add(letters),
             Event::ChildStarted { actor, incarnation } => {
                 totals.restarts += u64::from(*incarnation > 1);
                 let last_exit = self.actors.get(actor).and_then(|known| known.last_exit.clone());

@@ -2,9 +2,11 @@
 //! command line use it.
 //!
 //! * [`replay`]: reset the group's offsets, so that records are read again.
+//! * [`dead_letters`]: read dead letters, newest first.
 //! * [`redrive`]: produce dead letters to the topic again.
 //! * [`cursor`]: set the cursor of a read.
 
 pub mod cursor;
+pub mod dead_letters;
 pub mod redrive;
 pub mod replay;

@@ -1,4 +1,5 @@
-//! Redrive: producing dead letters to the topic again, as new records.
+//! Redrive: producing dead letters to the topic again, as new records. Or dropping them, so that
+//! none is redriven.
 //!
 //! Guarantees:
 //! * A dead letter counts as redriven when Kafka has acknowledged its record and the journal has
@@ -34,6 +35,8 @@ const CHUNK_RECORDS: usize = 500;
 const CHUNK_BYTES: usize = 8 << 20;
 /// Dead letters of one redrive.
 pub const MAX_DEAD_LETTERS: u64 = 10_000;
+/// Dead letters that are read to find those that match.
+pub const MAX_EXAMINED: u64 = 50_000;
 
 /// What a redrive would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +53,13 @@ impl Redrive {
     /// The number of offsets that would be redriven. A compacted topic has fewer dead letters.
     pub fn len(&self) -> u64 {
         self.ranges.iter().map(|(_, range)| range.len()).sum()
+    }
+
+    /// The ranges of each partition, in order.
+    pub fn by_partition(&self) -> BTreeMap<Partition, Vec<Range>> {
+        let mut by_partition = BTreeMap::<_, Vec<_>>::new();
+        self.ranges.iter().for_each(|&(partition, range)| by_partition.entry(partition).or_default().push(range));
+        by_partition
     }
 
     /// Whether there is nothing to redrive.
@@ -85,20 +95,59 @@ pub enum RedriveError {
     },
 }
 
-/// Plans a redrive of these dead letters, or of all. Changes nothing.
+/// Plans a redrive of these dead letters, or of all; with `matches`, of those that match. Changes
+/// nothing.
 ///
 /// # Errors
 /// When Kafka is unavailable.
-pub async fn plan(access: &Access, dead_letter_topic: &str, ledger: &Ledger, wanted: Option<&Ranges>) -> Result<Redrive, BrokerError> {
+pub async fn plan(
+    access: &Access,
+    dead_letter_topic: &str,
+    ledger: &Ledger,
+    wanted: Option<&Ranges>,
+    matches: Option<impl Fn(&StoredRecord) -> bool>,
+) -> Result<Redrive, BrokerError> {
     let ends = broker::ends(access, dead_letter_topic).await?;
     let existing = ends.into_iter().map(|(partition, (from, to))| (partition, Range { from, to })).collect();
     let redriven = ledger.redriven();
-    Ok(choose(existing, wanted, |partition, range| redriven.without(partition, range)))
+    let without = |partition, range| redriven.without(partition, range);
+    let Some(matches) = matches else { return Ok(choose(existing, wanted, MAX_DEAD_LETTERS, without)) };
+    let Redrive { existing, ranges, mut remaining } = choose(existing, wanted, MAX_EXAMINED, without);
+    let (mut matching, mut found) = (Vec::<(Partition, Range)>::new(), 0);
+    for (partition, mut left) in ranges {
+        while !left.is_empty() {
+            if found == MAX_DEAD_LETTERS {
+                remaining += left.len();
+                break;
+            }
+            let most = ReadLimit { records: CHUNK_RECORDS, bytes: CHUNK_BYTES };
+            let letters = read(access, dead_letter_topic, BTreeMap::from([(partition, left)]), most).await?;
+            let Some(last) = letters.last() else { break };
+            left.from = last.offset + 1;
+            for letter in letters.iter().filter(|letter| matches(letter)) {
+                if found == MAX_DEAD_LETTERS {
+                    left.from = letter.offset;
+                    break;
+                }
+                found += 1;
+                match matching.last_mut() {
+                    Some((of, range)) if *of == partition && range.to == letter.offset => range.to = letter.offset + 1,
+                    _ => matching.push((partition, Range::of(letter.offset))),
+                }
+            }
+        }
+    }
+    Ok(Redrive { existing, ranges: matching, remaining })
 }
 
-/// The wanted, existing and not yet redriven dead letters, up to [`MAX_DEAD_LETTERS`].
-fn choose(existing: BTreeMap<Partition, Range>, wanted: Option<&Ranges>, without: impl Fn(Partition, Range) -> Vec<Range>) -> Redrive {
-    let (mut ranges, mut capacity, mut remaining) = (Vec::new(), MAX_DEAD_LETTERS, 0);
+/// The wanted, existing and not yet redriven dead letters, up to `capacity`.
+fn choose(
+    existing: BTreeMap<Partition, Range>,
+    wanted: Option<&Ranges>,
+    mut capacity: u64,
+    without: impl Fn(Partition, Range) -> Vec<Range>,
+) -> Redrive {
+    let (mut ranges, mut remaining) = (Vec::new(), 0);
     for (&partition, &range) in &existing {
         let range = match wanted {
             None => range,
@@ -166,17 +215,31 @@ impl Redriver<'_> {
         outcome
     }
 
+    /// Drops the planned dead letters: none of them will be redriven. Returns how many.
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub async fn drop_all(&self, redrive: &Redrive) -> Result<u64, JournalError> {
+        for &(partition, range) in &redrive.ranges {
+            let (letters, records) = ([(partition, range)].into_iter().collect(), range.len());
+            self.ledger.record(Event::LettersDropped { letters, records, by: self.by.to_owned(), reason: self.reason.to_owned() });
+        }
+        self.ledger.flushed().await?;
+        Ok(redrive.len())
+    }
+
     async fn apply_with(&self, producer: &FutureProducer, redrive: &Redrive) -> Result<Redriven, RedriveError> {
         let mut all = Redriven::default();
-        for &(partition, range) in &redrive.ranges {
-            let mut left = range;
+        for (partition, ranges) in redrive.by_partition() {
+            let mut left = Range { from: ranges[0].from, to: ranges[ranges.len() - 1].to };
             while !left.is_empty() {
                 let most = ReadLimit { records: CHUNK_RECORDS, bytes: CHUNK_BYTES };
-                let letters = read(self.access, self.dead_letter_topic, BTreeMap::from([(partition, left)]), most).await?;
+                let mut letters = read(self.access, self.dead_letter_topic, BTreeMap::from([(partition, left)]), most).await?;
                 let Some(last) = letters.last() else {
                     return Err(RedriveError::Timeout { done: all.records, remaining: left.len() });
                 };
                 let chunk = Range { to: last.offset + 1, ..left };
+                letters.retain(|letter| ranges.iter().any(|range| (range.from..range.to).contains(&letter.offset)));
                 let mut whole = Vec::with_capacity(letters.len());
                 for letter in &letters {
                     whole.push(if dead_letter::is_truncated(&letter.headers) { self.record_in_topic(letter).await? } else { Some(None) });
@@ -189,7 +252,7 @@ impl Redriver<'_> {
                 }
                 let cut: Vec<Offset> =
                     letters.iter().zip(&whole).filter(|(_, whole)| whole.is_none()).map(|(letter, _)| letter.offset).collect();
-                for range in without(chunk, &cut) {
+                for range in ranges.iter().flat_map(|range| within(chunk, *range)).flat_map(|range| without(range, &cut)) {
                     let records = letters.iter().filter(|letter| (range.from..range.to).contains(&letter.offset)).count() as u64;
                     all.records += records;
                     let letters = [(partition, range)].into_iter().collect();
@@ -224,11 +287,16 @@ impl Redriver<'_> {
     }
 }
 
+/// The part of a range that is within another one, if any.
+fn within(range: Range, other: Range) -> Option<Range> {
+    Some(Range { from: range.from.max(other.from), to: range.to.min(other.to) }).filter(|part| !part.is_empty())
+}
+
 /// The parts of a range between these offsets, in order.
 fn without(range: Range, skipped: &[Offset]) -> Vec<Range> {
     let mut from = range.from;
     let mut parts = Vec::new();
-    for &offset in skipped {
+    for &offset in skipped.iter().filter(|offset| (range.from..range.to).contains(offset)) {
         parts.push(Range { from, to: offset });
         from = offset + 1;
     }
@@ -281,10 +349,10 @@ mod tests {
     #[test]
     fn wanted_existing_dead_letters_are_redriven_once() {
         let existing = BTreeMap::from([(0, range(5, 100))]);
-        assert_eq!(choose(existing.clone(), None, all).ranges, [(0, range(5, 100))]);
+        assert_eq!(choose(existing.clone(), None, 10_000, all).ranges, [(0, range(5, 100))]);
         let wanted: Ranges = [(0, range(0, 7)), (3, range(0, 7))].into_iter().collect();
-        assert_eq!(choose(existing.clone(), Some(&wanted), all).ranges, [(0, range(5, 7))], "only existing offsets");
-        let redriven = choose(existing, None, |_, _| vec![range(5, 10), range(20, 100)]);
+        assert_eq!(choose(existing.clone(), Some(&wanted), 10_000, all).ranges, [(0, range(5, 7))], "only existing offsets");
+        let redriven = choose(existing, None, 10_000, |_, _| vec![range(5, 10), range(20, 100)]);
         assert_eq!((redriven.len(), redriven.remaining), (85, 0));
     }
 
@@ -293,12 +361,14 @@ mod tests {
         assert_eq!(without(range(5, 9), &[]), [range(5, 9)]);
         assert_eq!(without(range(5, 9), &[Offset(5), Offset(7)]), [range(6, 7), range(8, 9)]);
         assert_eq!(without(range(5, 6), &[Offset(5)]), []);
+        assert_eq!(without(range(5, 9), &[Offset(3), Offset(9)]), [range(5, 9)], "others are of another range");
+        assert_eq!((within(range(0, 5), range(3, 9)), within(range(0, 5), range(5, 9))), (Some(range(3, 5)), None));
     }
 
     #[test]
     fn a_redrive_has_at_most_ten_thousand_dead_letters_and_counts_the_rest() {
         let existing = BTreeMap::from([(0, range(0, 9_000)), (1, range(0, 9_000))]);
-        let redrive = choose(existing, None, all);
+        let redrive = choose(existing, None, MAX_DEAD_LETTERS, all);
         assert_eq!(redrive.ranges, [(0, range(0, 9_000)), (1, range(0, 1_000))]);
         assert_eq!((redrive.len(), redrive.remaining), (10_000, 8_000));
     }

@@ -15,21 +15,27 @@
 
 mod auto_paging;
 mod blueprint;
+mod dead_letter_diff;
 mod handle;
 mod key_warnings;
 mod options;
+mod outcome;
 mod page_probe;
 #[cfg(test)]
 mod row_tests;
+mod shadow;
 mod start_plan;
 mod startup_commands;
 mod tree;
 
 pub use auto_paging::{AutoPagingError, seek_paging, use_found_paging};
 pub use blueprint::Blueprint;
+pub use dead_letter_diff::{Diff, Difference, diff};
 pub use handle::Running;
 pub use options::{Options, Role, StartError};
+pub use outcome::Outcome;
 pub use page_probe::{Probe, first_page, probe};
+pub use shadow::{Change, Comparison, shadow};
 pub use start_plan::plan_start;
 pub use tree::start;
 

@@ -76,6 +76,9 @@ impl fmt::Display for Event {
             Self::LettersRedriven { letters, records, by, reason } => {
                 each(f, &format!("{records} dead letters redriven by {by} ({reason})"), letters, |f, range| write!(f, "{range}"))
             }
+            Self::LettersDropped { letters, records, by, reason } => {
+                each(f, &format!("{records} dead letters dropped by {by} ({reason})"), letters, |f, range| write!(f, "{range}"))
+            }
             Self::SourceThrottled { millis, reason } => write!(f, "source throttled for {millis} ms: {reason}"),
             Self::BatchWritten { batch, ranges, rows, rejected, wait_micros, transform_micros, write_micros, .. } => {
                 write!(f, "batch {batch} written: {rows} rows, {rejected} rejected")?;

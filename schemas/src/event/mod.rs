@@ -171,6 +171,9 @@ events! {
         ActorRestartRequested = 1 { actor: String, by: String, reason: String },
         /// Dead letters of these ranges of the dead-letter topic were produced to the topic again.
         LettersRedriven = 1 { letters: Ranges, records: u64, by: String, reason: String },
+        /// Dead letters of these ranges of the dead-letter topic were dropped: they are not
+        /// redriven.
+        LettersDropped = 1 { letters: Ranges, records: u64, by: String, reason: String },
         /// The source asked for a pause, or was unreachable.
         SourceThrottled = 1 { millis: u64, reason: String },
         /// A micro-batch is in the table: its offsets, its rows and dead letters, and the

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use forebay_schemas::api::{BatchTrace, DeadLetters, Logs, Records};
+use forebay_schemas::api::{BatchTrace, Logs, Records};
+use forebay_schemas::dead_letters::DeadLetters;
 use forebay_schemas::event::decode;
 use forebay_schemas::snapshot::Snapshot;
 use serde::Deserialize;

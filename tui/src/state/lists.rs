@@ -122,7 +122,7 @@ impl Model {
         order
     }
 
-    pub(crate) fn dead_letters(&self) -> &[forebay_schemas::api::DeadLetter] {
+    pub(crate) fn dead_letters(&self) -> &[forebay_schemas::dead_letters::DeadLetter] {
         match &self.api_data.dead_letters {
             Some(Ok(letters)) => &letters.letters,
             _ => &[],

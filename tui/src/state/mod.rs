@@ -32,7 +32,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use forebay_schemas::api::{BatchTrace, ChangePlan, DeadLetters, Logs, PlanRequest, RecordView, Records, Role, WhoAmI};
+use forebay_schemas::api::{BatchTrace, ChangePlan, Logs, PlanRequest, RecordView, Records, Role, WhoAmI};
+use forebay_schemas::dead_letters::DeadLetters;
 use forebay_schemas::event::Recorded;
 use forebay_schemas::snapshot::{ActorState, Snapshot};
 

@@ -7,6 +7,7 @@
 //!   the check.
 
 use forebay_schemas::api::{ChangePlan, PlanRequest, ReplayFrom, Role};
+use forebay_schemas::dead_letter_filter::DeadLetterFilter;
 use forebay_schemas::desired::DesiredState;
 use forebay_schemas::offset::Ranges;
 use uuid::Uuid;
@@ -72,7 +73,7 @@ impl Operation {
     /// The plan to request from the API, if the operation needs one.
     pub(crate) fn plan(&self) -> Option<PlanRequest> {
         match self {
-            Self::Redrive(letters) => Some(PlanRequest::Redrive { letters: letters.clone() }),
+            Self::Redrive(letters) => Some(PlanRequest::Redrive { letters: letters.clone(), only: DeadLetterFilter::default() }),
             Self::Replay(from) => Some(PlanRequest::Replay { from: from.clone() }),
             Self::State(_) | Self::Restart(_) | Self::Cancel(_) => None,
         }

@@ -223,6 +223,7 @@ fn dead_letters_are_requested_again_when_there_are_more() {
         Update::Response(ApiResponse::DeadLetters(Ok(Box::new(DeadLetters {
             topic: "users_stream.dead".to_owned(),
             total,
+            read: 0,
             letters: Vec::new(),
         }))))
     };
@@ -261,7 +262,7 @@ fn records_and_dead_letters_of_another_pipeline_are_dropped() {
         };
         Update::Response(ApiResponse::Records(Ok(Records { topic: "users_stream".to_owned(), records: vec![record] })))
     };
-    let letters = DeadLetters { topic: "users_stream.dead".to_owned(), total: 3, letters: Vec::new() };
+    let letters = DeadLetters { topic: "users_stream.dead".to_owned(), total: 3, read: 0, letters: Vec::new() };
     model.update(page("before"), now);
     model.update(Update::Response(ApiResponse::DeadLetters(Ok(Box::new(letters)))), now);
     model.update(Update::JournalReplaced, now);

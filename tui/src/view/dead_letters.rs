@@ -1,6 +1,6 @@
 //! Dead letters: the records that cannot become rows, the stage that rejected them, and the reason.
 
-use forebay_schemas::api::DeadLetter;
+use forebay_schemas::dead_letters::DeadLetter;
 use forebay_schemas::offset::{Offset, Partition};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};

@@ -58,7 +58,9 @@ pub(super) fn role(event: &Event) -> Role {
         | Event::TimestampClamped { .. }
         | Event::RunCancelled { .. }
         | Event::OffsetsReset { .. } => Role::Warn,
-        Event::StateDesired { .. } | Event::ActorRestartRequested { .. } | Event::LettersRedriven { .. } => Role::Key,
+        Event::StateDesired { .. } | Event::ActorRestartRequested { .. } | Event::LettersRedriven { .. } | Event::LettersDropped { .. } => {
+            Role::Key
+        }
         Event::BatchWritten { .. } => Role::Write,
         Event::OffsetsCommitted { .. } => Role::Commit,
         Event::PageFetched { .. } | Event::PageProduced { .. } => Role::Fetch,

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forebay_schemas::api::{ChangePlan, DeadLetter, DeadLetters, PlanRequest, RecordView, Records};
+use forebay_schemas::api::{ChangePlan, PlanRequest, RecordView, Records};
+use forebay_schemas::dead_letter_filter::DeadLetterFilter;
+use forebay_schemas::dead_letters::{DeadLetter, DeadLetters};
 use forebay_schemas::event::{Recorded, decode};
 use forebay_schemas::offset::Offset;
 use forebay_schemas::snapshot::Snapshot;
@@ -59,13 +61,14 @@ fn updates(snapshots: i64) -> Vec<Update> {
         reason: reason.to_owned(),
         sql_fingerprint: Some("9f2c".to_owned()),
         origin: Some((1, Offset(40 + n))),
+        handled: false,
     };
     let letters = vec![
         letter(2, "transform", "id is null"),
         letter(1, "write", "column dob: \"soon\" is no timestamp"),
         letter(0, "transform", "id is null"),
     ];
-    let letters = DeadLetters { topic: "users_stream.dlq".to_owned(), total: 12, letters };
+    let letters = DeadLetters { topic: "users_stream.dlq".to_owned(), total: 12, read: 3, letters };
     updates.push(Update::Response(ApiResponse::DeadLetters(Ok(Box::new(letters)))));
     updates.push(Update::Response(ApiResponse::Logs(Ok(test_data::logs()))));
     let who = forebay_schemas::api::WhoAmI { role: forebay_schemas::api::Role::Admin, by: "loopback".to_owned() };
@@ -224,7 +227,7 @@ fn a_plan_is_shown_in_full_if_there_is_room_and_the_fields_always() {
             |n| format!("users_stream.dead p{n}: letters [0..1,200) into users_stream again, 1,200 of them at the very most, not one more");
         let plan = ChangePlan {
             id: test_data::uuid_of(9),
-            request: PlanRequest::Redrive { letters: None },
+            request: PlanRequest::Redrive { letters: None, only: DeadLetterFilter::default() },
             hash: "h".to_owned(),
             effects: (0..partitions).map(effect).collect(),
             records: 1_200,

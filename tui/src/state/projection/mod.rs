@@ -199,6 +199,7 @@ impl Projection {
             Event::TimestampClamped { .. }
             | Event::ActorRestartRequested { .. }
             | Event::LettersRedriven { .. }
+            | Event::LettersDropped { .. }
             | Event::TopicIdentified { .. } => {}
             event if event.run().is_some() => self.run(at, event),
             event => self.actor(recorded.seq, at, event),
