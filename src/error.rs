@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use forebay_schemas::pipeline::FileError;
 use forebay_schemas::run::{Stop, StopReason};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::output::{Label, Output};
 
@@ -89,8 +89,11 @@ impl CliError {
         }
         if output.json() {
             let mut error = json!({ "code": self.code, "message": self.message });
-            if let Some(line) = self.file.as_ref().and_then(|file| file.line()) {
-                error["line"] = line.into();
+            if let Some(file) = &self.file {
+                add_location(&mut error, file);
+                if !file.others().is_empty() {
+                    error["others"] = file.others().iter().map(of_file).collect();
+                }
             }
             if !self.help.is_empty() {
                 error["help"] = self.help.clone().into();
@@ -105,6 +108,21 @@ impl CliError {
             }
         }
         ExitCode::from(self.code)
+    }
+}
+
+/// A further error of a file as an object.
+fn of_file(error: &FileError) -> Value {
+    let mut object = json!({ "message": error.to_string(), "help": error.remedy() });
+    add_location(&mut object, error);
+    object
+}
+
+/// Adds the file and the line, as far as they are known.
+fn add_location(object: &mut Value, error: &FileError) {
+    if let (Some(file), Some(line)) = (error.file(), error.line()) {
+        object["file"] = file.into();
+        object["line"] = line.into();
     }
 }
 

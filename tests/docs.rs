@@ -9,8 +9,14 @@ use std::path::{Path, PathBuf};
 const MAPS: [&str; 4] = ["CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/GLOSSARY.md", "docs/RELEASE.md"];
 
 /// Documents that name tests.
-const GUIDES: [&str; 5] =
-    ["docs/RECOVERY.md", "docs/SOURCES.md", "docs/SQL.md", "docs/OPERATIONS.md", "docs/adr/0015-a-records-sql-is-bounded.md"];
+const GUIDES: [&str; 6] = [
+    "docs/RECOVERY.md",
+    "docs/SOURCES.md",
+    "docs/SCHEMA.md",
+    "docs/SQL.md",
+    "docs/OPERATIONS.md",
+    "docs/adr/0015-a-records-sql-is-bounded.md",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

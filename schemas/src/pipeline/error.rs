@@ -29,11 +29,17 @@ struct Details {
     #[help]
     help: Option<String>,
     line: Option<usize>,
+    /// Further errors of the same file.
+    others: Vec<FileError>,
 }
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.0.fmt(f)?;
+        match self.0.others.len() {
+            0 => Ok(()),
+            others => write!(f, " (the first of {} errors)", others + 1),
+        }
     }
 }
 
@@ -50,6 +56,11 @@ impl Diagnostic for FileError {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         self.0.labels()
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        let others = self.0.others.iter().map(|error| error as &dyn Diagnostic);
+        (!self.0.others.is_empty()).then(|| Box::new(others) as Box<_>)
     }
 }
 
@@ -72,6 +83,7 @@ impl FileError {
             label: String::new(),
             help: Some("give its path with -c FILE, or create one with `forebay init`".into()),
             line: None,
+            others: Vec::new(),
         }))
     }
 
@@ -121,7 +133,26 @@ impl FileError {
             label: label.to_owned(),
             help,
             line: spot.map(|spot| 1 + file.text[..floor_char(&file.text, spot.start)].matches('\n').count()),
+            others: Vec::new(),
         }))
+    }
+
+    /// All errors of a file as one; none when there is no error.
+    pub fn several(errors: Vec<Self>) -> Option<Self> {
+        let mut errors = errors.into_iter();
+        let mut first = errors.next()?;
+        first.0.others.extend(errors);
+        Some(first)
+    }
+
+    /// The further errors of the same file.
+    pub fn others(&self) -> &[Self] {
+        &self.0.others
+    }
+
+    /// The file, if its text is known.
+    pub fn file(&self) -> Option<&str> {
+        self.0.source_code.as_ref().map(NamedSource::name)
     }
 
     /// The line, from 1, if known.

@@ -9,6 +9,12 @@ fn kind(schema: &str) -> Result<Field, FileError> {
     parse(&format!("{{\"type\":\"object\",\"properties\":{{\n\"a\":{schema}\n}}}}")).map(|mut record| record.fields.remove(0))
 }
 
+/// What check says of a field `a` with this schema.
+fn warnings(schema: &str) -> Vec<String> {
+    let record = parse(&format!("{{\"type\":\"object\",\"properties\":{{\n\"a\":{schema}\n}}}}")).expect(schema);
+    record.warnings(DriftPolicy::Warn).into_iter().map(|warning| warning.what).collect()
+}
+
 fn error_of(schema: &str) -> FileError {
     kind(schema).expect_err("the schema is invalid")
 }
@@ -20,11 +26,31 @@ fn each_type_and_format_has_its_kind() {
         (r#"{"type":"integer"}"#, Kind::Int64),
         (r#"{"type":"number"}"#, Kind::Float64),
         (r#"{"type":"string"}"#, Kind::Text),
-        (r#"{"type":["string","integer"]}"#, Kind::TextOrInteger),
+        (r#"{"type":["string","integer"]}"#, Kind::TextOf(JsonTypes::TEXT.or(JsonTypes::INTEGER))),
+        (r#"{"type":["boolean","number","integer","string"]}"#, Kind::TextOf(JsonTypes::TEXT.or(JsonTypes::NUMBER).or(JsonTypes::BOOLEAN))),
+        (r#"{"type":["integer","number"]}"#, Kind::Float64),
+        (
+            r#"{"properties":{"b":{"items":{"enum":["x","y"]}}}}"#,
+            Kind::Object(vec![Field {
+                name: "b".into(),
+                kind: Kind::Array(Box::new(Item {
+                    kind: Kind::Text,
+                    null: false,
+                    bounds: vec![Bound::Texts(vec!["x".into(), "y".into()])],
+                })),
+                optional: true,
+                null: false,
+                bounds: vec![],
+                doc: None,
+            }]),
+        ),
         (r#"{"type":"string","format":"uuid"}"#, Kind::Uuid),
         (r#"{"type":"string","format":"date-time"}"#, Kind::Timestamp),
         (r#"{"type":["null","string"],"format":"date"}"#, Kind::Date),
-        (r#"{"type":"array","items":{"type":["integer","null"]}}"#, Kind::Array(Box::new(Item { kind: Kind::Int64, null: true }))),
+        (
+            r#"{"type":"array","items":{"type":["integer","null"]}}"#,
+            Kind::Array(Box::new(Item { kind: Kind::Int64, null: true, bounds: vec![] })),
+        ),
     ];
     for (schema, expected) in kinds {
         assert_eq!(kind(schema).unwrap().kind, expected, "{schema}");
@@ -45,41 +71,107 @@ fn a_field_is_nullable_by_its_type_and_optional_unless_required() {
 }
 
 #[test]
-fn annotations_are_ignored() {
-    let all = r#"{"type":"string","$comment":"c","title":"t","description":"d","examples":["e"],"default":"x"}"#;
+fn annotations_and_unknown_keywords_are_ignored() {
+    let all = r#"{"type":"string","$comment":"c","title":"t","description":"d","examples":["e"],"default":"x","$id":"i","id":"i",
+        "readOnly":true,"deprecated":true,"x-owner":"sales","connect.index":3,"javaType":"java.lang.String"}"#;
     assert_eq!(kind(all).unwrap().kind, Kind::Text);
+    assert_eq!(warnings(all), [""; 0]);
 }
 
 #[test]
-fn a_keyword_that_would_not_be_enforced_is_an_error_with_its_location() {
-    for keyword in ["\"pattern\":\"^a\"", "\"minLength\":1", "\"enum\":[\"x\"]", "\"$ref\":\"#/x\"", "\"oneOf\":[]", "\"const\":1"] {
-        let error = error_of(&format!("{{\"type\":\"string\",{keyword}}}"));
+fn a_keyword_that_is_not_enforced_is_a_warning_with_its_lines() {
+    for keyword in ["\"pattern\":\"^a\"", "\"not\":{}", "\"multipleOf\":2", "\"minimum\":1", "\"anyOf\":[]"] {
         let name = keyword.split('"').nth(1).unwrap();
-        assert!(error.to_string().contains(&format!("`/properties/a/{name}`: `{name}` is not supported")), "{error}");
-        assert!(error.remedy().unwrap().contains("WHERE"), "{error}");
-        assert_eq!(error.line(), Some(2));
+        let what = format!(
+            "the record's schema, line 2: `{name}` is not enforced: a record that violates it becomes a row; check it in the SQL's WHERE if it matters"
+        );
+        assert_eq!(warnings(&format!("{{\"type\":\"string\",{keyword}}}")), [what]);
     }
+    let of =
+        |fields: usize| (0..fields).map(|n| format!("\n\"f{n}\":{{\"type\":\"string\",\"pattern\":\"x\"}}")).collect::<Vec<_>>().join(",");
+    let many = parse(&format!("{{\"type\":\"object\",\"properties\":{{{}}}}}", of(9))).unwrap().warnings(DriftPolicy::Warn);
+    assert!(many.len() == 1 && many[0].code == "not_enforced", "{many:?}");
+    assert!(many[0].what.starts_with("the record's schema, lines 2, 3, 4, 5, 6 and 4 more: `pattern`"), "{many:?}");
 }
 
 #[test]
-fn a_misspelled_keyword_names_the_nearest() {
-    let error = parse(r#"{"type":"object","propertys":{}}"#).unwrap_err();
-    assert_eq!(error.remedy(), Some("did you mean `properties`?"));
+fn other_formats_and_misspelled_keywords_are_warnings_that_name_the_nearest() {
+    let email = warnings(r#"{"type":"string","format":"email"}"#);
+    assert_eq!(email, [r#"the record's schema, line 2: the format "email" is not enforced; enforced are date-time, date, uuid"#]);
+    let near = warnings(r#"{"type":"string","format":"datetime"}"#);
+    assert!(near[0].ends_with("; did you mean `date-time`?"), "{near:?}");
+    assert_eq!(warnings(r#"{"type":"integer","format":"int64"}"#), [""; 0]);
+    let typo = warnings(r#"{"type":"number","minimun":0}"#);
+    assert_eq!(typo, ["the record's schema, line 2: `minimun` is no keyword of JSON Schema, and is ignored; did you mean `minimum`?"]);
+    let other = warnings(r#"{"type":"string","required":true}"#);
+    assert_eq!(other, ["the record's schema, line 2: `required` says nothing of text, and is ignored"]);
 }
 
 #[test]
-fn keywords_of_other_types_are_errors() {
+fn a_closed_object_is_a_warning_unless_drift_rejects_other_fields() {
+    let schema = parse(r#"{"type":"object","additionalProperties":false,"properties":{"a":{"type":"string"}}}"#).unwrap();
+    let warnings = schema.warnings(DriftPolicy::Warn);
+    assert!(warnings[0].what.contains("`drift = \"reject\"` in [transformer]"), "{warnings:?}");
+    assert_eq!(schema.warnings(DriftPolicy::Reject), []);
+}
+
+#[test]
+fn limits_and_lists_of_values_are_bounds_of_their_types() {
+    let number = |text: &str| text.parse().unwrap();
+    for (schema, bounds) in [
+        (r#"{"type":"integer","minimum":0,"maximum":9.5}"#, vec![Bound::AtLeast(number("0")), Bound::AtMost(number("9.5"))]),
+        (r#"{"type":"number","exclusiveMinimum":0}"#, vec![Bound::MoreThan(number("0"))]),
+        (r#"{"type":"number","minimum":0,"exclusiveMinimum":true}"#, vec![Bound::MoreThan(number("0"))]),
+        (r#"{"type":"string","minLength":1,"maxLength":9}"#, vec![Bound::MinLength(1), Bound::MaxLength(9)]),
+        (r#"{"enum":["b","a","b"]}"#, vec![Bound::Texts(vec!["a".into(), "b".into()])]),
+        (r#"{"type":"integer","enum":[1,2]}"#, vec![Bound::Numbers(vec![number("1"), number("2")])]),
+        (r#"{"const":true}"#, vec![Bound::Boolean(true)]),
+    ] {
+        assert_eq!(kind(schema).unwrap().bounds, bounds, "{schema}");
+    }
+    let null = |schema: &str| kind(schema).unwrap().null;
+    assert!(null(r#"{"enum":["a",null]}"#) && null(r#"{"type":["string","null"],"enum":["a",null]}"#));
+    assert!(!null(r#"{"type":["string","null"],"enum":["a"]}"#) && !null(r#"{"type":"string","enum":["a",null]}"#));
+    assert!(error_of(r#"{"type":"string","enum":[1,2]}"#).to_string().contains("`enum` has no value that is text"));
+    assert!(error_of(r#"{"type":"string","maxLength":-1}"#).to_string().contains("/properties/a/maxLength`: -1 is no limit"));
+}
+
+#[test]
+fn a_type_that_does_not_exist_or_is_not_supported_is_an_error() {
     for (schema, place) in [
-        (r#"{"type":"integer","format":"date"}"#, "format"),
-        (r#"{"type":"string","required":["a"]}"#, "required"),
-        (r#"{"type":"string","items":{"type":"string"}}"#, "items"),
-        (r#"{"type":"string","format":"email"}"#, "format"),
-        (r#"{"type":"object","properties":{"b":{"type":"string"}},"additionalProperties":false}"#, "additionalProperties"),
-        (r#"{"type":["integer","boolean"]}"#, "type"),
+        (r#"{"type":["object","boolean"]}"#, "type"),
         (r#"{"type":"null"}"#, "type"),
+        (r#"{"type":"int"}"#, "type"),
+        (r#"{"type":7}"#, "type"),
     ] {
         assert!(error_of(schema).to_string().contains(&format!("/properties/a/{place}`")), "{schema}: {}", error_of(schema));
     }
+    let error = error_of(r#"{"type":"interger"}"#);
+    assert_eq!((error.line(), error.remedy()), (Some(2), Some("did you mean \"integer\"?")));
+    assert!(error.to_string().contains("\"interger\" is no type of JSON Schema"), "{error}");
+}
+
+#[test]
+fn all_errors_of_a_file_are_reported_together_each_with_its_line_and_remedy() {
+    let error = parse(
+        r##"{"type":"object","required":["idd"],"properties":{
+            "id":{"type":"integer"},
+            "a":{"type":"strin"},
+            "b":{"type":"object","properties":{
+                "c":{"$ref":"#/$defs/missing"},
+                "_offset":{"type":"integer"}}},
+            "d":{"type":"array","items":{"type":"null"}}}}"##,
+    )
+    .unwrap_err();
+    let all: Vec<_> = [&error].into_iter().chain(error.others()).map(|error| (error.line().unwrap(), error.remedy().unwrap())).collect();
+    let types = "use one of boolean, integer, number, string, object, array, each also with \"null\"; or a list of types that are neither \
+                 objects nor arrays, which is read as text";
+    assert_eq!(
+        all,
+        [(1, "did you mean `id`?"), (3, "did you mean \"string\"?"), (5, "add the definition, or correct the reference"), (7, types)]
+    );
+    assert_eq!(error.file(), Some("r.schema.json"));
+    assert!(error.to_string().ends_with("(the first of 4 errors)"), "{error}");
 }
 
 #[test]

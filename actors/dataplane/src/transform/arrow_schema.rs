@@ -142,7 +142,7 @@ fn one(name: &str, kind: &Kind, nullable: bool) -> FieldRef {
         Kind::Bool => DataType::Boolean,
         Kind::Int64 => DataType::Int64,
         Kind::Float64 => DataType::Float64,
-        Kind::Text | Kind::TextOrInteger | Kind::Uuid => DataType::Utf8,
+        Kind::Text | Kind::TextOf(_) | Kind::Uuid => DataType::Utf8,
         Kind::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
         Kind::Date => DataType::Date32,
         Kind::Object(inner) => DataType::Struct(fields(inner, nullable)),

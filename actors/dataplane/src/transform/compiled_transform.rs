@@ -45,6 +45,8 @@ pub struct Transform {
     shape: FieldShape,
     program: Program,
     fingerprint: String,
+    /// What the schema says and no record is checked for.
+    not_enforced: Vec<Warning>,
 }
 
 impl Transform {
@@ -53,7 +55,7 @@ impl Transform {
     /// # Errors
     /// The error points into the pipeline file or into the schema file. It is returned when
     /// * the pipeline has no `[transformer]`,
-    /// * the schema file can't be read, or uses a keyword that would not be enforced,
+    /// * the schema file can't be read, or records can't be read by it,
     /// * the SQL is not one deterministic SELECT from the topic that treats each record by itself.
     pub fn new(pipeline: &Pipeline) -> Result<Self, FileError> {
         let Some(transformer) = &pipeline.transformer else {
@@ -63,7 +65,8 @@ impl Transform {
         let fields = record_fields(&record);
         let program = sql::compile(pipeline, &transformer.sql, &fields)?;
         let fingerprint = format!("{:08x}", crc32c::crc32c(transformer.sql.as_bytes()));
-        Ok(Self { shape: decode::shape(&record, &program.record, transformer.drift), program, fingerprint })
+        let not_enforced = record.warnings(transformer.drift);
+        Ok(Self { shape: decode::shape(&record, &program.record, transformer.drift), program, fingerprint, not_enforced })
     }
 
     /// Returns the columns of the SELECT.
@@ -92,8 +95,8 @@ impl Transform {
         steps.chain([scan]).enumerate().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    /// Returns warnings about the SQL: what leaves outdated rows in the table, and where values can
-    /// lose digits.
+    /// Returns warnings about the SQL and the schema: what leaves outdated rows in the table, where
+    /// values can lose digits, and what the schema says that no record is checked for.
     pub fn warnings(&self) -> Vec<Warning> {
         let steps = &self.program.steps;
         let filters = steps.iter().any(|step| matches!(step, Step::Filter(_)));
@@ -104,7 +107,12 @@ impl Transform {
             let line = loss.line().map(|line| format!("line {line}: ")).unwrap_or_default();
             warning((LOSES_DIGITS, &format!("{line}{loss}; {}", loss.remedy().unwrap_or_default())))
         };
-        all.into_iter().flatten().map(warning).chain(self.precision_losses().iter().map(loss)).collect()
+        all.into_iter()
+            .flatten()
+            .map(warning)
+            .chain(self.precision_losses().iter().map(loss))
+            .chain(self.not_enforced.iter().cloned())
+            .collect()
     }
 
     /// Where a value can lose digits in the SQL: what it becomes, the location in the file, and

@@ -22,14 +22,14 @@ use datafusion::arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffe
 use datafusion::arrow::datatypes::{DataType, FieldRef, Fields};
 use forebay_schemas::json_pointer::JsonPointer;
 use forebay_schemas::pipeline::DriftPolicy;
-use forebay_schemas::record_schema::{Field, Kind, RecordSchema};
+use forebay_schemas::record_schema::{Bound, Field, Kind, RecordSchema};
 
 use super::arrow_schema::{UTC, number_of};
 use super::decode_error::{DecodeError, Result};
 use super::json_cursor::JsonCursor;
 use super::json_scalar::JsonString;
 use super::limits::{MAX_SLICE_BYTES, max_column_bytes};
-use super::rfc3339;
+use super::{rfc3339, text_values};
 use crate::{NewField, RawBatch, Reject, RejectStage};
 
 /// The limit for the members of an object whose columns are remembered; see [`Members`].
@@ -46,6 +46,8 @@ pub(super) struct FieldShape {
     optional: bool,
     /// Whether it may be `null`.
     null: bool,
+    /// What a value is checked for beyond its type.
+    bounds: Vec<Bound>,
     arrow: FieldRef,
     nested: Nested,
     /// The bytes that each value takes in the columns, without its text and the items of its
@@ -88,16 +90,18 @@ pub(super) struct Decoded {
 /// fields than those of the schema.
 pub(super) fn shape(schema: &RecordSchema, fields: &Fields, drift: DriftPolicy) -> FieldShape {
     let arrow = Arc::new(datafusion::arrow::datatypes::Field::new("record", DataType::Struct(fields.clone()), false));
-    FieldShape::new(&Kind::Object(schema.fields.clone()), false, false, &(arrow as FieldRef), drift == DriftPolicy::Reject)
+    FieldShape::new(&Kind::Object(schema.fields.clone()), (false, false), &[], &(arrow as FieldRef), drift == DriftPolicy::Reject)
 }
 
 impl FieldShape {
-    fn new(kind: &Kind, optional: bool, null: bool, arrow: &FieldRef, is_closed: bool) -> Self {
+    fn new(kind: &Kind, (optional, null): (bool, bool), bounds: &[Bound], arrow: &FieldRef, is_closed: bool) -> Self {
         let nested = match (kind, arrow.data_type()) {
             (Kind::Object(fields), DataType::Struct(arrows)) => {
-                let shape = |(field, arrow): (&Field, &FieldRef)| Self::new(&field.kind, field.optional, field.null, arrow, is_closed);
+                let shape = |(field, arrow): (&Field, &FieldRef)| {
+                    Self::new(&field.kind, (field.optional, field.null), &field.bounds, arrow, is_closed)
+                };
                 let index = fields.iter().enumerate().map(|(at, field)| (field.name.as_bytes().into(), at)).collect();
-                let text = |arrow: &FieldRef| Self::new(&Kind::Text, arrow.is_nullable(), arrow.is_nullable(), arrow, is_closed);
+                let text = |arrow: &FieldRef| Self::new(&Kind::Text, (arrow.is_nullable(), arrow.is_nullable()), &[], arrow, is_closed);
                 let added = || arrows.iter().enumerate().skip(fields.len());
                 let digits = |field: &Field| added().find(|(_, arrow)| number_of(arrow.name()) == Some(&field.name)).map(|(at, _)| at);
                 Nested::Object {
@@ -108,7 +112,7 @@ impl FieldShape {
                 }
             }
             (Kind::Array(item), DataType::List(arrow)) => {
-                Nested::Array(Box::new(Self::new(&item.kind, false, item.null, arrow, is_closed)))
+                Nested::Array(Box::new(Self::new(&item.kind, (false, item.null), &item.bounds, arrow, is_closed)))
             }
             _ => Nested::None,
         };
@@ -118,7 +122,7 @@ impl FieldShape {
             Nested::Array(_) => 4,
             Nested::None => arrow.data_type().primitive_width().unwrap_or(4),
         };
-        Self { kind: kind.clone(), optional, null, arrow: Arc::clone(arrow), nested, fixed_bytes }
+        Self { kind: kind.clone(), optional, null, bounds: bounds.to_vec(), arrow: Arc::clone(arrow), nested, fixed_bytes }
     }
 }
 
@@ -216,6 +220,13 @@ enum Data<'a> {
         ends: Vec<i32>,
         bytes: Vec<u8>,
     },
+    /// Text of values that are not, or not only, plain text in JSON.
+    ReadAsText {
+        ends: Vec<i32>,
+        bytes: Vec<u8>,
+    },
+    /// A column whose values are checked for their bounds.
+    Bounded(Box<Column<'a>>),
     Object {
         columns: Vec<Column<'a>>,
         members: Members<'a>,
@@ -290,6 +301,15 @@ fn kind_of(first: u8) -> &'static str {
 
 impl<'a> Column<'a> {
     fn new(shape: &'a FieldShape, capacity: usize) -> Self {
+        let column = Self::without_bounds(shape, capacity);
+        if shape.bounds.is_empty() {
+            return column;
+        }
+        let nulls = shape.arrow.is_nullable().then(|| NullBufferBuilder::new(capacity));
+        Self { shape, len: 0, nulls, data: Data::Bounded(Box::new(column)) }
+    }
+
+    fn without_bounds(shape: &'a FieldShape, capacity: usize) -> Self {
         let ends = || {
             let mut ends = Vec::with_capacity(capacity + 1);
             ends.push(0);
@@ -305,6 +325,7 @@ impl<'a> Column<'a> {
             (Kind::Int64 | Kind::Timestamp, _) => Data::Int(Vec::with_capacity(capacity)),
             (Kind::Float64, _) => Data::Float(Vec::with_capacity(capacity)),
             (Kind::Date, _) => Data::Date(Vec::with_capacity(capacity)),
+            (Kind::TextOf(_) | Kind::Uuid, _) => Data::ReadAsText { ends: ends(), bytes: Vec::new() },
             (_, Nested::None) => Data::Text { ends: ends(), bytes: Vec::new() },
         };
         let nulls = shape.arrow.is_nullable().then(|| NullBufferBuilder::new(capacity));
@@ -324,29 +345,26 @@ impl<'a> Column<'a> {
         let start = json.position();
         match (&mut self.data, first) {
             (Data::Text { ends, bytes }, b'"') => {
-                let text = json.string()?;
-                if shape.kind == Kind::Uuid && !is_uuid(&text.resolved()) {
-                    return Err(json.invalid_since(start, expected()));
-                }
-                text.append_to(bytes);
+                json.string()?.append_to(bytes);
                 ends.push(end(bytes.len()));
             }
-            (Data::Text { ends, bytes }, b'-' | b'0'..=b'9') if shape.kind == Kind::TextOrInteger => {
-                let number = json.number()?;
-                match number.integer() {
-                    _ if number.plain => bytes.extend_from_slice(number.raw.as_bytes()),
-                    Some(integer) => bytes.extend_from_slice(integer.to_string().as_bytes()),
-                    None => return Err(json.invalid_since(start, expected())),
-                }
+            (Data::ReadAsText { ends, bytes }, _) => {
+                text_values::append(&shape.kind, first, json, bytes)?;
                 ends.push(end(bytes.len()));
+            }
+            (Data::Bounded(column), _) => {
+                column.decode(json)?;
+                if let Some(bound) = shape.bounds.iter().find(|bound| !column.last_meets(bound)) {
+                    return Err(json.invalid_since(start, &bound.expected()));
+                }
             }
             (Data::Int(values), b'"') if shape.kind == Kind::Timestamp => {
                 let text = json.string()?.resolved();
-                values.push(rfc3339::date_time(&text).ok_or_else(|| json.invalid_since(start, expected()))?);
+                values.push(rfc3339::date_time(&text).ok_or_else(|| json.invalid_since(start, &expected()))?);
             }
             (Data::Int(values), b'-' | b'0'..=b'9') if shape.kind == Kind::Int64 => {
                 let number = json.number()?;
-                values.push(number.integer().ok_or_else(|| json.invalid_since(start, expected()))?);
+                values.push(number.integer().ok_or_else(|| json.invalid_since(start, &expected()))?);
             }
             (Data::Float(values), b'-' | b'0'..=b'9') => {
                 let number = json.number()?;
@@ -354,7 +372,7 @@ impl<'a> Column<'a> {
             }
             (Data::Date(values), b'"') => {
                 let text = json.string()?.resolved();
-                values.push(rfc3339::date(&text).ok_or_else(|| json.invalid_since(start, expected()))?);
+                values.push(rfc3339::date(&text).ok_or_else(|| json.invalid_since(start, &expected()))?);
             }
             (Data::Bool(values), b't') => {
                 json.literal("true")?;
@@ -375,7 +393,7 @@ impl<'a> Column<'a> {
                 })?;
                 ends.push(end(item.len));
             }
-            _ => return Err(json.invalid(expected())),
+            _ => return Err(json.invalid(&expected())),
         }
         self.len += 1;
         if let Some(nulls) = &mut self.nulls {
@@ -384,13 +402,29 @@ impl<'a> Column<'a> {
         Ok(())
     }
 
+    /// Whether the last value meets a bound.
+    fn last_meets(&self, bound: &Bound) -> bool {
+        let at = self.len - 1;
+        match &self.data {
+            Data::Bool(values) => bound.allows_boolean(values.get_bit(at)),
+            Data::Int(values) => bound.allows_integer(values[at]),
+            Data::Float(values) => bound.allows_float(values[at]),
+            Data::Text { ends, bytes } => {
+                let start = usize::try_from(ends[at]).expect("ends of text are not negative");
+                str::from_utf8(&bytes[start..]).is_ok_and(|text| bound.allows_text(text))
+            }
+            _ => unreachable!("only these types have bounds"),
+        }
+    }
+
     fn push_null(&mut self) {
         match &mut self.data {
             Data::Bool(values) => values.append(false),
             Data::Int(values) => values.push(0),
             Data::Float(values) => values.push(0.0),
             Data::Date(values) => values.push(0),
-            Data::Text { ends, bytes } => ends.push(end(bytes.len())),
+            Data::Text { ends, bytes } | Data::ReadAsText { ends, bytes } => ends.push(end(bytes.len())),
+            Data::Bounded(column) => column.push_null(),
             Data::Object { columns, .. } => columns.iter_mut().for_each(Self::push_null),
             Data::Array { ends, item } => ends.push(end(item.len)),
         }
@@ -423,7 +457,8 @@ impl<'a> Column<'a> {
             Data::Int(values) => values.truncate(len),
             Data::Float(values) => values.truncate(len),
             Data::Date(values) => values.truncate(len),
-            Data::Text { ends, bytes } => bytes.truncate(start(ends)),
+            Data::Text { ends, bytes } | Data::ReadAsText { ends, bytes } => bytes.truncate(start(ends)),
+            Data::Bounded(column) => column.truncate(len),
             Data::Object { columns, .. } => columns.iter_mut().for_each(|column| column.truncate(len)),
             Data::Array { ends, item } => item.truncate(start(ends)),
         }
@@ -465,7 +500,10 @@ impl<'a> Column<'a> {
             Data::Int(values) => Arc::new(Int64Array::new(values.into(), nulls)),
             Data::Float(values) => Arc::new(Float64Array::new(values.into(), nulls)),
             Data::Date(values) => Arc::new(Date32Array::new(values.into(), nulls)),
-            Data::Text { ends, bytes } => Arc::new(StringArray::new(offsets(ends), Buffer::from_vec(bytes), nulls)),
+            Data::Text { ends, bytes } | Data::ReadAsText { ends, bytes } => {
+                Arc::new(StringArray::new(offsets(ends), Buffer::from_vec(bytes), nulls))
+            }
+            Data::Bounded(column) => column.finish(),
             Data::Object { columns, .. } => {
                 let DataType::Struct(fields) = self.shape.arrow.data_type() else { unreachable!("an object is a struct") };
                 Arc::new(StructArray::new(fields.clone(), columns.into_iter().map(Self::finish).collect(), nulls))
@@ -526,13 +564,4 @@ fn decode_object<'a>(
 /// most eight times its size.
 fn end(len: usize) -> i32 {
     i32::try_from(len).expect("a decoded slice is smaller than 2 GiB")
-}
-
-/// Returns whether a text has the form of RFC 9562: 8, 4, 4, 4 and 12 hexadecimal digits.
-pub(super) fn is_uuid(text: &[u8]) -> bool {
-    text.len() == 36
-        && text.iter().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => *byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
 }

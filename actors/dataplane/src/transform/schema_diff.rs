@@ -4,8 +4,8 @@
 //! * A difference that makes records dead letters is a problem, with the number of records or
 //!   objects that it is in. One that does not is a note.
 //!
-//! Does not guarantee that a record without a problem becomes a row; the SQL and the table decide
-//! that.
+//! Does not guarantee that a record without a problem becomes a row: limits and lists of values are
+//! not compared, and the SQL and the table decide, too.
 
 use forebay_schemas::json_pointer::JsonPointer;
 use forebay_schemas::record_schema::{Field, Item, Kind, RESERVED_FIELDS, RecordSchema};
@@ -80,7 +80,7 @@ impl Differences {
             Kind::Int64 => values.integers + values.whole_floats,
             Kind::Float64 => values.integers + values.floats + values.large_integers,
             Kind::Text => values.texts,
-            Kind::TextOrInteger => values.texts + values.integers + values.large_integers + values.whole_floats,
+            Kind::TextOf(types) => values.of(*types),
             Kind::Uuid => values.uuids,
             Kind::Timestamp => values.timestamps,
             Kind::Date => values.dates,
@@ -94,7 +94,7 @@ impl Differences {
         match kind {
             Kind::Object(fields) => self.object(here, fields, values),
             Kind::Array(item) => {
-                let Item { kind, null } = &**item;
+                let Item { kind, null, .. } = &**item;
                 values.items.iter().for_each(|items| self.values(&here.child("*"), kind, *null, items));
             }
             _ => {}

@@ -10,11 +10,11 @@
 use std::collections::HashMap;
 
 use forebay_schemas::json_pointer::JsonPointer;
-use forebay_schemas::record_schema::{MAX_DEPTH, RESERVED_FIELDS};
+use forebay_schemas::record_schema::{JsonTypes, MAX_DEPTH, RESERVED_FIELDS};
 use serde_json::{Map, Value, json};
 
 use super::json_scalar::JsonNumber;
-use super::{decode, rfc3339};
+use super::{rfc3339, text_values};
 
 /// The maximum number of different fields of one object. Further ones are counted only.
 const MAX_FIELDS: usize = 1_000;
@@ -116,7 +116,7 @@ impl Values {
             Value::String(text) => {
                 let text = text.as_bytes();
                 self.texts += 1;
-                self.uuids += u64::from(decode::is_uuid(text));
+                self.uuids += u64::from(text_values::is_uuid(text));
                 self.timestamps += u64::from(rfc3339::date_time(text).is_some());
                 self.dates += u64::from(rfc3339::date(text).is_some());
             }
@@ -138,6 +138,17 @@ impl Values {
 
     pub(super) fn seen(&self) -> u64 {
         self.nulls + self.counts().iter().map(|(count, _)| count).sum::<u64>()
+    }
+
+    /// How many values are of one of these types.
+    pub(super) fn of(&self, types: JsonTypes) -> u64 {
+        let counts = [
+            (JsonTypes::BOOLEAN, self.booleans),
+            (JsonTypes::INTEGER, self.integers + self.large_integers + self.whole_floats),
+            (JsonTypes::NUMBER, self.integers + self.large_integers + self.floats),
+            (JsonTypes::TEXT, self.texts),
+        ];
+        counts.into_iter().filter(|(of, _)| types.has(*of)).map(|(_, count)| count).sum()
     }
 
     /// How often each kind of value was seen, without null.

@@ -6,6 +6,7 @@ mod example;
 mod limits;
 mod numbers;
 mod records;
+mod schemas;
 mod validation;
 
 use arrow_json::LineDelimitedWriter;
