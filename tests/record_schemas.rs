@@ -115,3 +115,42 @@ fn check_reports_all_refusals_of_a_schema_with_file_line_value_and_remedy() {
     assert_eq!((&error["line"], &error["others"][0]["line"]), (&13.into(), &14.into()), "{error}");
     assert!(error["others"][0]["help"].as_str().is_some() && error["file"].as_str().unwrap().ends_with("users.schema.json"), "{error}");
 }
+
+#[test]
+fn times_are_read_by_their_format_and_a_number_without_one_names_it() {
+    let schema = json!({"type": "object", "required": ["id"], "properties": {
+        "id": {"type": "string"},
+        "made": {"type": "integer", "format": "epoch-millis"},
+        "sent": {"type": "string", "format": "date-time-local", "x-timezone": "Asia/Singapore"},
+        "paid": {"type": "string", "format": "date-time"},
+        "seen": {"type": "integer"},
+    }});
+    let records = [
+        json!({ "id": "a", "made": 1_700_000_000_123_i64, "sent": "2026-11-28 10:00:00", "paid": "2026-11-28T10:00:00Z", "seen": 1 }),
+        json!({ "id": "b", "paid": 1_700_000_000_123_i64 }),
+        json!({ "id": "c", "made": 1_700_000_000_123_000_i64 }),
+    ];
+    let api = api(&records);
+    let sql = "SELECT id, made, sent, paid FROM users_stream";
+    let job = Job::new("embedded", "embedded").with_partitions(1).fetching(&api.url, None).of_records(&schema.to_string(), sql);
+    let summary = job.run_until_idle();
+    assert_eq!((summary["written"].as_u64(), summary["rejected"].as_u64()), (Some(1), Some(2)), "{summary}");
+    let rows = job.query("SELECT * FROM own");
+    let row =
+        json!({ "id": "a", "made": "2023-11-14T22:13:20.123Z", "sent": "2026-11-28T02:00:00.000Z", "paid": "2026-11-28T10:00:00.000Z" });
+    assert_eq!(rows, [row]);
+    let reasons = reasons(&job);
+    assert!(reasons[0].ends_with("for numbers, write \"type\": \"integer\", \"format\": \"epoch-millis\" in the schema"), "{reasons:?}");
+    assert!(reasons[1].starts_with("`/made` must be a time in milliseconds since 1970, in the years 1 to 9999"), "{reasons:?}");
+
+    let declared = Job::new("embedded", "embedded").of_records(&schema.to_string(), "SELECT id, seen FROM users_stream");
+    let path = declared.write();
+    let text = std::fs::read_to_string(&path).unwrap().replace("[writer]\n", "[writer]\ncolumns = { seen = \"timestamp\" }\n");
+    std::fs::write(&path, text).unwrap();
+    let mut command = support::forebay();
+    command.args(["check", "-c"]).arg(&path);
+    let end = support::output(command);
+    assert_eq!(end.status.code(), Some(2));
+    let text = stderr(&end).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("\"format\": \"epoch-millis\"") && text.contains("to_timestamp_millis(seen)"), "{text}");
+}

@@ -124,6 +124,17 @@ impl CqlType {
         })
     }
 
+    /// What to do about a number in a column of timestamps, if it is one.
+    pub fn time_remedy(&self, arrow: &DataType, column: &str) -> Option<String> {
+        let is_number = arrow.is_integer() || arrow.is_floating();
+        (*self == Self::Timestamp && is_number).then(|| {
+            format!(
+                "say in the record's schema what the number counts, with \"format\": \"epoch-millis\", or epoch-seconds, epoch-micros, \
+                 epoch-nanos; or write to_timestamp_millis({column}), or to_timestamp_seconds, … in the SQL"
+            )
+        })
+    }
+
     /// Whether values of an Arrow type can become this type. Each value may still turn out not to
     /// fit, and is then refused by row.
     pub fn takes(&self, arrow: &DataType) -> bool {

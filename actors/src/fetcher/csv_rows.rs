@@ -61,7 +61,7 @@ impl CsvTypes {
     fn of(schema: &RecordSchema) -> Self {
         let column = |field: &Field| {
             let literal = match field.kind {
-                Kind::Int64 | Kind::Float64 => Some(Literal::Number),
+                Kind::Int64 | Kind::Float64 | Kind::Epoch { .. } => Some(Literal::Number),
                 Kind::Bool => Some(Literal::Boolean),
                 _ => None,
             };

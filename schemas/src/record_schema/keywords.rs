@@ -5,12 +5,15 @@ use serde_json::{Map, Value};
 use crate::pipeline::nearest;
 
 /// The formats that are enforced.
-pub const FORMATS: &[&str] = &["date-time", "date", "uuid"];
+pub const FORMATS: &[&str] =
+    &["date-time", "date-time-local", "date", "epoch-seconds", "epoch-millis", "epoch-micros", "epoch-nanos", "uuid"];
 /// The formats that add nothing to the type that they are written beside.
 const FORMATS_OF_TYPES: &[&str] = &["int64", "double"];
 
 /// Keywords that are read.
 const READ: &[&str] = &[
+    super::times::CLOCK_CHANGE,
+    super::times::TIMEZONE,
     "$ref",
     "additionalProperties",
     "allOf",
@@ -103,6 +106,11 @@ pub(super) fn notes(schema: &Map<String, Value>) -> Vec<KeywordNote> {
             "`\"additionalProperties\": false` is not enforced: fields that the schema does not name are left out of the rows; `drift = \
              \"reject\"` in [transformer] makes such records dead letters"
                 .to_owned()
+        } else if [super::times::CLOCK_CHANGE, super::times::TIMEZONE].contains(&keyword.as_str()) {
+            if schema.get("format").is_some_and(|format| format == "date-time-local") {
+                return None;
+            }
+            format!("`{keyword}` is of times without a zone, and is ignored; write \"format\": \"date-time-local\" for those")
         } else if NOT_ENFORCED.contains(&keyword.as_str()) || keyword == "additionalProperties" && value.is_object() {
             not_enforced(keyword)
         } else {
@@ -134,7 +142,8 @@ pub(super) fn format_note(format: &str) -> Option<String> {
     if FORMATS_OF_TYPES.contains(&format) {
         return None;
     }
-    let near = nearest(format, FORMATS.iter().copied()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let near = nearest(format, FORMATS.iter().copied()).filter(|near| strsim::damerau_levenshtein(format, near) <= MAX_CHANGES);
+    let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
     Some(format!("the format {format:?} is not enforced; enforced are {}{near}", FORMATS.join(", ")))
 }
 

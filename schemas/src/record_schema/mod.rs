@@ -18,6 +18,9 @@ mod json_span;
 mod json_types;
 mod keywords;
 mod reader;
+mod times;
+
+use chrono_tz::Tz;
 
 use crate::json_pointer::JsonPointer;
 use crate::pipeline::{DriftPolicy, FileError, FileText, Pipeline, TransformerSection};
@@ -27,6 +30,7 @@ use json_span::{line_column, locate};
 pub use bounds::Bound;
 pub use json_types::JsonTypes;
 pub use keywords::FORMATS;
+pub use times::{ClockChange, EpochUnit};
 
 /// Columns that Forebay adds to each record. No field may have such a name.
 pub const RESERVED_FIELDS: &[&str] = &["_timestamp", "_offset", "_partition", "_key", "_headers", "_row"];
@@ -92,6 +96,20 @@ pub enum Kind {
     Uuid,
     /// A timestamp (RFC 3339), truncated to microseconds in SQL.
     Timestamp,
+    /// A timestamp without a zone, in this one.
+    LocalTimestamp {
+        /// Its zone.
+        zone: Tz,
+        /// What it is in the hour of a clock change.
+        change: ClockChange,
+    },
+    /// A timestamp as a number since 1970-01-01T00:00:00Z, truncated to microseconds in SQL.
+    Epoch {
+        /// What the number counts.
+        unit: EpochUnit,
+        /// Whether it may have a fraction.
+        fraction: bool,
+    },
     /// A date (RFC 3339 full-date).
     Date,
     /// An object with these fields.
@@ -129,6 +147,8 @@ impl Kind {
             Self::TextOf(types) => return types.expected(),
             Self::Uuid => "a UUID such as \"7a0eed16-9430-4d68-901f-c0d4c1c3bf00\"",
             Self::Timestamp => "a date-time such as \"1992-03-08T15:13:16.688Z\"",
+            Self::LocalTimestamp { .. } => "a date-time without a zone, such as \"1992-03-08T15:13:16.688\"",
+            Self::Epoch { unit, .. } => return format!("a time in {} since 1970, in the years 1 to 9999", unit.as_str()),
             Self::Date => "a date such as \"1992-03-08\"",
             Self::Object(_) => "an object",
             Self::Array(_) => "an array",

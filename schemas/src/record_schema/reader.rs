@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::json_types::JsonTypes;
 use super::keywords::{self, KeywordNote};
-use super::{Bound, Field, Item, Kind, MAX_DEPTH, RESERVED_FIELDS, SchemaError};
+use super::{Bound, Field, Item, Kind, MAX_DEPTH, RESERVED_FIELDS, SchemaError, times};
 use crate::json_pointer::JsonPointer;
 use crate::pipeline::nearest;
 
@@ -186,7 +186,7 @@ impl<'a> Reader<'a> {
         if same && let Some(bounds) = either_bound(&bounds) {
             return Some(Schema { kind: kinds[0].clone(), null, bounds });
         }
-        let loses_format = kinds.iter().any(|kind| matches!(kind, Kind::Uuid | Kind::Timestamp | Kind::Date));
+        let loses_format = kinds.iter().any(|kind| scalars(kind).is_some_and(|types| kind_of(types) != **kind));
         let types = kinds.iter().map(|kind| scalars(kind)).collect::<Option<Vec<_>>>();
         let kind = match types.map(|types| types.into_iter().reduce(JsonTypes::or).unwrap_or_default()) {
             _ if same => kinds[0].clone(),
@@ -210,15 +210,9 @@ impl<'a> Reader<'a> {
     fn typed(&mut self, schema: &'a Map<String, Value>, at: &JsonPointer, depth: usize) -> Option<Schema> {
         let (types, null) = self.types(schema, at)?;
         let kind = match types {
-            JsonTypes::TEXT => self.format(schema, at),
             JsonTypes::OBJECT => Kind::Object(self.fields(schema, at, depth)?),
             JsonTypes::ARRAY => Kind::Array(Box::new(self.items(schema, at, depth)?)),
-            types if JsonTypes::SCALARS.has(types) && !types.is_empty() => {
-                if let Some(format) = schema.get("format").and_then(Value::as_str) {
-                    self.format_note(format, at);
-                }
-                kind_of(types)
-            }
+            types if JsonTypes::SCALARS.has(types) && !types.is_empty() => self.format(types, schema, at)?,
             _ => {
                 return self.refuse(
                     &at.child("type"),
@@ -274,17 +268,19 @@ impl<'a> Reader<'a> {
         Some((types, names.contains(&"null")))
     }
 
-    fn format(&mut self, schema: &'a Map<String, Value>, at: &JsonPointer) -> Kind {
-        match schema.get("format").and_then(Value::as_str) {
-            None => Kind::Text,
-            Some("date-time") => Kind::Timestamp,
-            Some("date") => Kind::Date,
-            Some("uuid") => Kind::Uuid,
-            Some(other) => {
-                self.format_note(other, at);
-                Kind::Text
-            }
+    /// The type of a value of one type, with its format.
+    fn format(&mut self, types: JsonTypes, schema: &'a Map<String, Value>, at: &JsonPointer) -> Option<Kind> {
+        let Some(format) = schema.get("format").and_then(Value::as_str) else { return Some(kind_of(types)) };
+        match times::kind(format, types, schema, at) {
+            Some(Ok(kind)) => return Some(kind),
+            Some(Err(SchemaError { pointer, message, help })) => return self.refuse(&pointer, message, help),
+            None if format == "uuid" && types == JsonTypes::TEXT => return Some(Kind::Uuid),
+            None => {}
         }
+        if let Some(what) = keywords::format_note(format) {
+            self.note_that(&at.child("format"), what, false);
+        }
+        Some(kind_of(types))
     }
 
     fn fields(&mut self, schema: &'a Map<String, Value>, at: &JsonPointer, depth: usize) -> Option<Vec<Field>> {
@@ -384,12 +380,6 @@ impl<'a> Reader<'a> {
         self.note_that(&at.child(keyword), keywords::not_enforced(keyword), false);
     }
 
-    fn format_note(&mut self, format: &str, at: &JsonPointer) {
-        if let Some(what) = keywords::format_note(format) {
-            self.note_that(&at.child("format"), what, false);
-        }
-    }
-
     fn note_that(&mut self, pointer: &JsonPointer, what: String, is_closed_object: bool) {
         match self.notes.iter_mut().find(|note| note.what == what) {
             Some(note) if note.pointers.contains(pointer) => {}
@@ -460,7 +450,8 @@ fn scalars(kind: &Kind) -> Option<JsonTypes> {
         Kind::Bool => Some(JsonTypes::BOOLEAN),
         Kind::Int64 => Some(JsonTypes::INTEGER),
         Kind::Float64 => Some(JsonTypes::NUMBER),
-        Kind::Text | Kind::Uuid | Kind::Timestamp | Kind::Date => Some(JsonTypes::TEXT),
+        Kind::Epoch { fraction, .. } => Some(if *fraction { JsonTypes::NUMBER } else { JsonTypes::INTEGER }),
+        Kind::Text | Kind::Uuid | Kind::Timestamp | Kind::LocalTimestamp { .. } | Kind::Date => Some(JsonTypes::TEXT),
         Kind::TextOf(types) => Some(*types),
         Kind::Object(_) | Kind::Array(_) => None,
     }

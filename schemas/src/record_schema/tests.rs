@@ -47,6 +47,13 @@ fn each_type_and_format_has_its_kind() {
         (r#"{"type":"string","format":"uuid"}"#, Kind::Uuid),
         (r#"{"type":"string","format":"date-time"}"#, Kind::Timestamp),
         (r#"{"type":["null","string"],"format":"date"}"#, Kind::Date),
+        (r#"{"type":"string","format":"date-time-local"}"#, Kind::LocalTimestamp { zone: Tz::UTC, change: ClockChange::Reject }),
+        (
+            r#"{"type":"string","format":"date-time-local","x-timezone":"Europe/Berlin","x-clock-change":"later"}"#,
+            Kind::LocalTimestamp { zone: Tz::Europe__Berlin, change: ClockChange::Later },
+        ),
+        (r#"{"type":"integer","format":"epoch-millis"}"#, Kind::Epoch { unit: EpochUnit::Millis, fraction: false }),
+        (r#"{"type":"number","format":"epoch-seconds"}"#, Kind::Epoch { unit: EpochUnit::Seconds, fraction: true }),
         (
             r#"{"type":"array","items":{"type":["integer","null"]}}"#,
             Kind::Array(Box::new(Item { kind: Kind::Int64, null: true, bounds: vec![] })),
@@ -97,7 +104,12 @@ fn a_keyword_that_is_not_enforced_is_a_warning_with_its_lines() {
 #[test]
 fn other_formats_and_misspelled_keywords_are_warnings_that_name_the_nearest() {
     let email = warnings(r#"{"type":"string","format":"email"}"#);
-    assert_eq!(email, [r#"the record's schema, line 2: the format "email" is not enforced; enforced are date-time, date, uuid"#]);
+    assert_eq!(
+        email,
+        [
+            r#"the record's schema, line 2: the format "email" is not enforced; enforced are date-time, date-time-local, date, epoch-seconds, epoch-millis, epoch-micros, epoch-nanos, uuid"#
+        ]
+    );
     let near = warnings(r#"{"type":"string","format":"datetime"}"#);
     assert!(near[0].ends_with("; did you mean `date-time`?"), "{near:?}");
     assert_eq!(warnings(r#"{"type":"integer","format":"int64"}"#), [""; 0]);
@@ -105,6 +117,29 @@ fn other_formats_and_misspelled_keywords_are_warnings_that_name_the_nearest() {
     assert_eq!(typo, ["the record's schema, line 2: `minimun` is no keyword of JSON Schema, and is ignored; did you mean `minimum`?"]);
     let other = warnings(r#"{"type":"string","required":true}"#);
     assert_eq!(other, ["the record's schema, line 2: `required` says nothing of text, and is ignored"]);
+}
+
+#[test]
+fn a_format_of_times_is_an_error_on_another_type_and_names_the_one_to_use() {
+    let error = error_of(r#"{"type":"integer","format":"date-time"}"#);
+    assert!(error.to_string().contains("/properties/a/format`: date-time is a format of text, and the field is an integer"), "{error}");
+    assert!(error.remedy().unwrap().contains("epoch-seconds, epoch-millis, epoch-micros or epoch-nanos"), "{error}");
+    let error = error_of(r#"{"type":"string","format":"epoch-millis"}"#);
+    assert!(error.remedy().unwrap().contains("to_timestamp_millis"), "{error}");
+    let near = warnings(r#"{"type":"integer","format":"epoch_millis"}"#);
+    assert!(near[0].ends_with("; did you mean `epoch-millis`?"), "{near:?}");
+}
+
+#[test]
+fn a_time_zone_that_does_not_exist_is_an_error_and_one_without_times_a_warning() {
+    let local = |more: &str| format!(r#"{{"type":"string","format":"date-time-local",{more}}}"#);
+    let error = error_of(&local(r#""x-timezone":"Europe/Berln""#));
+    assert!(error.to_string().contains("/properties/a/x-timezone`: \"Europe/Berln\" is no time zone"), "{error}");
+    assert_eq!(error.remedy(), Some("did you mean \"Europe/Berlin\"?"));
+    let error = error_of(&local(r#""x-clock-change":"first""#));
+    assert_eq!(error.remedy(), Some("write \"reject\", \"earlier\" or \"later\""));
+    let unused = warnings(r#"{"type":"string","format":"date-time","x-timezone":"Europe/Berlin"}"#);
+    assert!(unused[0].contains("`x-timezone` is of times without a zone, and is ignored"), "{unused:?}");
 }
 
 #[test]

@@ -233,9 +233,10 @@ fn declared_type(pipeline: &Pipeline, name: &str, declared: &str, arrow: &DataTy
     if cql.takes(arrow) {
         return Ok(cql);
     }
-    let help = match CqlType::of(arrow) {
-        Some(natural) => format!("use `{natural}`, or convert it in the SQL with CAST"),
-        None => "convert it in the SQL with CAST, or select one of its fields".to_owned(),
+    let help = match (cql.time_remedy(arrow, name), CqlType::of(arrow)) {
+        (Some(remedy), _) => remedy,
+        (None, Some(natural)) => format!("use `{natural}`, or convert it in the SQL with CAST"),
+        (None, None) => "convert it in the SQL with CAST, or select one of its fields".to_owned(),
     };
     Err(pipeline.error_at(key, format!("`{name}` is {arrow} in the SQL, which can't become `{cql}`"), help))
 }

@@ -143,7 +143,7 @@ fn one(name: &str, kind: &Kind, nullable: bool) -> FieldRef {
         Kind::Int64 => DataType::Int64,
         Kind::Float64 => DataType::Float64,
         Kind::Text | Kind::TextOf(_) | Kind::Uuid => DataType::Utf8,
-        Kind::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
+        Kind::Timestamp | Kind::LocalTimestamp { .. } | Kind::Epoch { .. } => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
         Kind::Date => DataType::Date32,
         Kind::Object(inner) => DataType::Struct(fields(inner, nullable)),
         Kind::Array(item) => DataType::List(one("item", &item.kind, item.null)),

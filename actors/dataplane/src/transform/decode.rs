@@ -29,7 +29,7 @@ use super::decode_error::{DecodeError, Result};
 use super::json_cursor::JsonCursor;
 use super::json_scalar::JsonString;
 use super::limits::{MAX_SLICE_BYTES, max_column_bytes};
-use super::{rfc3339, text_values};
+use super::{rfc3339, text_values, time_values};
 use crate::{NewField, RawBatch, Reject, RejectStage};
 
 /// The limit for the members of an object whose columns are remembered; see [`Members`].
@@ -212,8 +212,9 @@ struct Column<'a> {
 
 enum Data<'a> {
     Bool(BooleanBufferBuilder),
-    /// Integers, and timestamps in microseconds.
     Int(Vec<i64>),
+    /// Timestamps in microseconds.
+    Time(Vec<i64>),
     Float(Vec<f64>),
     Date(Vec<i32>),
     Text {
@@ -322,7 +323,8 @@ impl<'a> Column<'a> {
             }
             (_, Nested::Array(item)) => Data::Array { ends: ends(), item: Box::new(Self::new(item, capacity)) },
             (Kind::Bool, _) => Data::Bool(BooleanBufferBuilder::new(capacity)),
-            (Kind::Int64 | Kind::Timestamp, _) => Data::Int(Vec::with_capacity(capacity)),
+            (Kind::Int64, _) => Data::Int(Vec::with_capacity(capacity)),
+            (Kind::Timestamp | Kind::LocalTimestamp { .. } | Kind::Epoch { .. }, _) => Data::Time(Vec::with_capacity(capacity)),
             (Kind::Float64, _) => Data::Float(Vec::with_capacity(capacity)),
             (Kind::Date, _) => Data::Date(Vec::with_capacity(capacity)),
             (Kind::TextOf(_) | Kind::Uuid, _) => Data::ReadAsText { ends: ends(), bytes: Vec::new() },
@@ -358,11 +360,8 @@ impl<'a> Column<'a> {
                     return Err(json.invalid_since(start, &bound.expected()));
                 }
             }
-            (Data::Int(values), b'"') if shape.kind == Kind::Timestamp => {
-                let text = json.string()?.resolved();
-                values.push(rfc3339::date_time(&text).ok_or_else(|| json.invalid_since(start, &expected()))?);
-            }
-            (Data::Int(values), b'-' | b'0'..=b'9') if shape.kind == Kind::Int64 => {
+            (Data::Time(values), _) => values.push(time_values::read(&shape.kind, first, json)?),
+            (Data::Int(values), b'-' | b'0'..=b'9') => {
                 let number = json.number()?;
                 values.push(number.integer().ok_or_else(|| json.invalid_since(start, &expected()))?);
             }
@@ -420,7 +419,7 @@ impl<'a> Column<'a> {
     fn push_null(&mut self) {
         match &mut self.data {
             Data::Bool(values) => values.append(false),
-            Data::Int(values) => values.push(0),
+            Data::Int(values) | Data::Time(values) => values.push(0),
             Data::Float(values) => values.push(0.0),
             Data::Date(values) => values.push(0),
             Data::Text { ends, bytes } | Data::ReadAsText { ends, bytes } => ends.push(end(bytes.len())),
@@ -454,7 +453,7 @@ impl<'a> Column<'a> {
         };
         match &mut self.data {
             Data::Bool(values) => values.truncate(len),
-            Data::Int(values) => values.truncate(len),
+            Data::Int(values) | Data::Time(values) => values.truncate(len),
             Data::Float(values) => values.truncate(len),
             Data::Date(values) => values.truncate(len),
             Data::Text { ends, bytes } | Data::ReadAsText { ends, bytes } => bytes.truncate(start(ends)),
@@ -494,9 +493,7 @@ impl<'a> Column<'a> {
         let offsets = |ends: Vec<i32>| OffsetBuffer::new(ScalarBuffer::from(ends));
         match self.data {
             Data::Bool(values) => Arc::new(BooleanArray::new(BooleanBuffer::from(values), nulls)),
-            Data::Int(values) if self.shape.kind == Kind::Timestamp => {
-                Arc::new(TimestampMicrosecondArray::new(values.into(), nulls).with_timezone(UTC))
-            }
+            Data::Time(values) => Arc::new(TimestampMicrosecondArray::new(values.into(), nulls).with_timezone(UTC)),
             Data::Int(values) => Arc::new(Int64Array::new(values.into(), nulls)),
             Data::Float(values) => Arc::new(Float64Array::new(values.into(), nulls)),
             Data::Date(values) => Arc::new(Date32Array::new(values.into(), nulls)),

@@ -35,6 +35,14 @@ impl DecodeError {
         self
     }
 
+    /// Adds what to do about it.
+    pub(super) fn with_remedy(mut self: Box<Self>, remedy: &str) -> Box<Self> {
+        if let Self::Invalid { reason, .. } = &mut *self {
+            *reason = reason.clone().within(|why| format!("{why}; {remedy}"));
+        }
+        self
+    }
+
     /// Returns the reason of the reject.
     pub(super) fn reason(self) -> Reason {
         match self {

@@ -34,6 +34,7 @@ mod schema_inference;
 mod sql;
 mod sql_quota;
 mod text_values;
+mod time_values;
 
 pub use column_bytes::of_batch as row_bytes;
 pub use compiled_transform::Transform;

@@ -1,12 +1,18 @@
 //! Parses `full-date` and `date-time` of RFC 3339.
 //!
 //! Guarantees:
-//! * A text is accepted if and only if RFC 3339 allows it. Leap seconds are accepted only where
-//!   they can occur.
+//! * A text is accepted if and only if RFC 3339 allows it, and it is in the years 1 to 9999 of UTC.
+//!   Leap seconds are accepted only where they can occur.
+//! * A time without a zone is the same without the offset, and may have a blank in place of the
+//!   `T`. It has no leap seconds.
 //! * Digits below a microsecond are truncated.
 
 const MICROS: i64 = 1_000_000;
 const DAY: i64 = 86_400;
+/// 0001-01-01T00:00:00Z in microseconds.
+const MIN_MICROS: i64 = -62_135_596_800 * MICROS;
+/// 9999-12-31T23:59:59.999999Z in microseconds.
+const MAX_MICROS: i64 = 253_402_300_800 * MICROS - 1;
 
 /// Parses a date. Returns the days since 1970-01-01.
 pub(super) fn date(text: &[u8]) -> Option<i32> {
@@ -18,18 +24,7 @@ pub(super) fn date(text: &[u8]) -> Option<i32> {
 pub(super) fn date_time(text: &[u8]) -> Option<i64> {
     let (days, rest) = full_date(text)?;
     let rest = rest.strip_prefix(b"T").or_else(|| rest.strip_prefix(b"t"))?;
-    let (hour, rest) = two(rest)?;
-    let (minute, rest) = two(rest.strip_prefix(b":")?)?;
-    let (second, mut rest) = two(rest.strip_prefix(b":")?)?;
-    let mut micros = 0;
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if digits == 0 {
-            return None;
-        }
-        micros = (0..6).fold(0, |value, at| value * 10 + fraction[..digits].get(at).map_or(0, |byte| i64::from(byte - b'0')));
-        rest = &fraction[digits..];
-    }
+    let (of_day, second, micros, rest) = partial_time(rest)?;
     let offset = match rest {
         b"Z" | b"z" => 0,
         [sign @ (b'+' | b'-'), rest @ ..] => {
@@ -43,9 +38,41 @@ pub(super) fn date_time(text: &[u8]) -> Option<i64> {
         }
         _ => return None,
     };
-    let seconds = i64::from(days) * DAY + i64::from(hour * 60 + minute) * 60 + i64::from(second) - offset;
+    let seconds = i64::from(days) * DAY + of_day - offset;
     let leap = second == 60 && seconds.rem_euclid(DAY) == 0;
-    (hour < 24 && minute < 60 && (second < 60 || leap)).then_some(seconds * MICROS + micros)
+    (second < 60 || leap).then_some(seconds * MICROS + micros).and_then(in_range)
+}
+
+/// Parses a date and time without a zone. Returns the microseconds that it is after 1970 in UTC.
+pub(super) fn local_date_time(text: &[u8]) -> Option<i64> {
+    let (days, rest) = full_date(text)?;
+    let rest = rest.strip_prefix(b"T").or_else(|| rest.strip_prefix(b"t")).or_else(|| rest.strip_prefix(b" "))?;
+    let (of_day, second, micros, rest) = partial_time(rest)?;
+    (second < 60 && rest.is_empty()).then_some((i64::from(days) * DAY + of_day) * MICROS + micros)
+}
+
+/// Returns a time in microseconds if it is in the years 1 to 9999.
+pub(super) fn in_range(micros: i64) -> Option<i64> {
+    (MIN_MICROS..=MAX_MICROS).contains(&micros).then_some(micros)
+}
+
+/// Parses `HH:MM:SS` with an optional fraction. Returns the second of the day, the second of the
+/// minute, the microseconds, and the rest of the text.
+#[inline]
+fn partial_time(text: &[u8]) -> Option<(i64, i32, i64, &[u8])> {
+    let (hour, rest) = two(text)?;
+    let (minute, rest) = two(rest.strip_prefix(b":")?)?;
+    let (second, mut rest) = two(rest.strip_prefix(b":")?)?;
+    let mut micros = 0;
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == 0 {
+            return None;
+        }
+        micros = (0..6).fold(0, |value, at| value * 10 + fraction[..digits].get(at).map_or(0, |byte| i64::from(byte - b'0')));
+        rest = &fraction[digits..];
+    }
+    (hour < 24 && minute < 60).then_some((i64::from(hour * 60 + minute) * 60 + i64::from(second), second, micros, rest))
 }
 
 /// Parses `YYYY-MM-DD`. Returns the days since 1970-01-01 and the rest of the text.
@@ -55,6 +82,9 @@ fn full_date(text: &[u8]) -> Option<(i32, &[u8])> {
     let (month, rest) = two(rest.strip_prefix(b"-")?)?;
     let (day, rest) = two(rest.strip_prefix(b"-")?)?;
     let year = century * 100 + year;
+    if year == 0 {
+        return None;
+    }
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let last = match month {
         4 | 6 | 9 | 11 => 30,
@@ -128,15 +158,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn times_are_of_the_years_1_to_9999_in_utc() {
+        let micros = |text: &str| date_time(text.as_bytes());
+        assert_eq!(micros("0001-01-01T00:00:00Z"), Some(MIN_MICROS));
+        assert_eq!(micros("9999-12-31T23:59:59.999999Z"), Some(MAX_MICROS));
+        for text in ["0000-12-31T23:59:59Z", "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:00-00:01", "9999-12-31T23:59:60Z"] {
+            assert_eq!(micros(text), None, "{text}");
+        }
+        assert_eq!((date(b"0000-12-31"), date(b"0001-01-01")), (None, Some(-719_162)));
+    }
+
+    #[test]
+    fn a_time_without_a_zone_has_no_offset_and_may_have_a_blank() {
+        let expected = date_time(b"1992-03-08T15:13:16.688Z");
+        for text in ["1992-03-08T15:13:16.688", "1992-03-08t15:13:16.688000", "1992-03-08 15:13:16.688"] {
+            assert_eq!(local_date_time(text.as_bytes()), expected, "{text}");
+        }
+        for text in ["1992-03-08", "1992-03-08T15:13:16Z", "1992-03-08T15:13:16+01:00", "1992-03-08  15:13:16", "2016-12-31T23:59:60"] {
+            assert_eq!(local_date_time(text.as_bytes()), None, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn every_day_of_ten_thousand_years_agrees_with_chrono(days in -719_528..2_932_896_i32) {
+        fn every_day_of_the_years_1_to_9999_agrees_with_chrono(days in -719_162..2_932_897_i32) {
             let day = NaiveDate::from_epoch_days(days).unwrap();
             prop_assert_eq!(date(day.format("%Y-%m-%d").to_string().as_bytes()), Some(days));
         }
 
         #[test]
-        fn every_time_that_chrono_formats_is_parsed(micros in -62_167_219_200_000_000..253_402_300_799_999_999_i64) {
+        fn every_time_that_chrono_formats_is_parsed(micros in MIN_MICROS..=MAX_MICROS) {
             let text = DateTime::from_timestamp_micros(micros).unwrap().to_rfc3339();
             prop_assert_eq!(date_time(text.as_bytes()), Some(micros));
         }

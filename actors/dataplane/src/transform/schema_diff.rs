@@ -4,11 +4,11 @@
 //! * A difference that makes records dead letters is a problem, with the number of records or
 //!   objects that it is in. One that does not is a note.
 //!
-//! Does not guarantee that a record without a problem becomes a row: limits and lists of values are
-//! not compared, and the SQL and the table decide, too.
+//! Does not guarantee that a record without a problem becomes a row: limits, lists of values and
+//! the range of times are not compared, and the SQL and the table decide, too.
 
 use forebay_schemas::json_pointer::JsonPointer;
-use forebay_schemas::record_schema::{Field, Item, Kind, RESERVED_FIELDS, RecordSchema};
+use forebay_schemas::record_schema::{Field, Item, JsonTypes, Kind, RESERVED_FIELDS, RecordSchema};
 
 use super::schema_inference::{SchemaInference, Values};
 
@@ -83,6 +83,8 @@ impl Differences {
             Kind::TextOf(types) => values.of(*types),
             Kind::Uuid => values.uuids,
             Kind::Timestamp => values.timestamps,
+            Kind::LocalTimestamp { .. } => values.local_timestamps,
+            Kind::Epoch { fraction, .. } => values.of(if *fraction { JsonTypes::NUMBER } else { JsonTypes::INTEGER }),
             Kind::Date => values.dates,
             Kind::Object(_) => values.objects,
             Kind::Array(_) => values.arrays,

@@ -61,6 +61,7 @@ pub(super) struct Values {
     pub(super) texts: u64,
     pub(super) uuids: u64,
     pub(super) timestamps: u64,
+    pub(super) local_timestamps: u64,
     pub(super) dates: u64,
     pub(super) objects: u64,
     pub(super) arrays: u64,
@@ -118,6 +119,7 @@ impl Values {
                 self.texts += 1;
                 self.uuids += u64::from(text_values::is_uuid(text));
                 self.timestamps += u64::from(rfc3339::date_time(text).is_some());
+                self.local_timestamps += u64::from(rfc3339::local_date_time(text).is_some());
                 self.dates += u64::from(rfc3339::date(text).is_some());
             }
             Value::Array(items) => {

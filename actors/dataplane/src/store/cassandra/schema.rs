@@ -10,6 +10,7 @@ use scylla::client::session::Session;
 use scylla::statement::{Consistency, Statement};
 
 use super::driver_error;
+use crate::cql_type::CqlType;
 use crate::store::TableDescription;
 use crate::store::error::{RetryReason, StoreError};
 use crate::store::table_spec::TableSpec;
@@ -152,7 +153,10 @@ fn differences(spec: &TableSpec, real: &[RealColumn]) -> Vec<Difference> {
             Some(there) if there == cql => {}
             Some(there) => differences.push((
                 format!("column {name} of table {table} is {there}, the pipeline writes {cql}"),
-                format!("set columns = {{ {name} = \"{there}\" }} in [writer], or name another table"),
+                CqlType::parse(there)
+                    .ok()
+                    .and_then(|there| there.time_remedy(&column.arrow, name))
+                    .unwrap_or_else(|| format!("set columns = {{ {name} = \"{there}\" }} in [writer], or name another table")),
             )),
             None => differences.push((
                 format!("table {table} has no column {name}"),

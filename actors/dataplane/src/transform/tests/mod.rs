@@ -7,6 +7,7 @@ mod limits;
 mod numbers;
 mod records;
 mod schemas;
+mod times;
 mod validation;
 
 use arrow_json::LineDelimitedWriter;

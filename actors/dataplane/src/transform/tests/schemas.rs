@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 /// The row of a record with the fields `id` and `a`, or why there is none.
-fn decoded(schema: &Value, value: &str) -> Result<Value, String> {
+pub(super) fn decoded(schema: &Value, value: &str) -> Result<Value, String> {
     let schema = json!({"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}, "a": schema}});
     let out = transform(&schema.to_string(), "SELECT * FROM topic").run(&texts(&[&format!(r#"{{"id":1,"a":{value}}}"#)]));
     match out.rejects.first() {
