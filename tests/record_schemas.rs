@@ -154,3 +154,23 @@ fn times_are_read_by_their_format_and_a_number_without_one_names_it() {
     let text = stderr(&end).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("\"format\": \"epoch-millis\"") && text.contains("to_timestamp_millis(seen)"), "{text}");
 }
+
+#[test]
+fn a_whole_record_and_an_object_of_changing_keys_become_columns_of_json() {
+    let schema = json!({"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}, "data": {"type": "object"}}});
+    let records =
+        [json!({ "id": "a", "data": { "k1": [1, null] } }), json!({ "id": "b", "other": true }), json!({ "id": "c", "data": "x" })];
+    let api = api(&records);
+    let sql = "SELECT id, data, _value AS payload FROM users_stream";
+    let job = Job::new("embedded", "embedded").with_partitions(1).fetching(&api.url, None).of_records(&schema.to_string(), sql);
+    let check: Value = serde_json::from_slice(&job.forebay(&["check", "--json"]).stdout).unwrap();
+    assert_eq!(check["columns"], json!({ "id": "text", "data": "text", "payload": "text" }), "{check}");
+    let summary = job.run_until_idle();
+    assert_eq!((summary["written"].as_u64(), summary["rejected"].as_u64()), (Some(2), Some(1)), "{summary}");
+    let rows = job.query("SELECT * FROM own ORDER BY id");
+    let of = |row: &Value, column: &str| -> Value { serde_json::from_str(row[column].as_str().unwrap()).unwrap() };
+    assert_eq!(of(&rows[0], "data"), json!({ "k1": [1, null] }));
+    assert_eq!(of(&rows[1], "payload"), json!({ "id": "b", "other": true, "login": { "uuid": "1" } }));
+    assert_eq!(rows[1]["data"], Value::Null);
+    assert_eq!(reasons(&job), ["`/data` must be an object, but is \"x\""]);
+}

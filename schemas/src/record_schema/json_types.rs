@@ -19,6 +19,8 @@ impl JsonTypes {
     pub const ARRAY: Self = Self(32);
     /// All but objects and arrays.
     pub const SCALARS: Self = Self(15);
+    /// All types.
+    pub const ALL: Self = Self(63 - Self::INTEGER.0);
 
     /// The names of the types in JSON Schema, without `null`.
     pub(super) const NAMES: [(&'static str, Self); 6] = [

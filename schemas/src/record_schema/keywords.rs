@@ -34,8 +34,8 @@ const READ: &[&str] = &[
     "required",
     "type",
 ];
-/// Those of them that don't restrict the value beside a reference.
-const NOT_RESTRICTING: &[&str] = &["$ref", "additionalProperties", "nullable"];
+/// Those of them that don't restrict the value by themselves.
+const NOT_RESTRICTING: &[&str] = &["$ref", "additionalProperties", "nullable", super::times::CLOCK_CHANGE, super::times::TIMEZONE];
 /// Keywords of JSON Schema that restrict the value, and that no record is checked for.
 const NOT_ENFORCED: &[&str] = &[
     "additionalItems",
@@ -132,8 +132,9 @@ fn misspelled(keyword: &str) -> Option<String> {
     if known().chain(ANNOTATIONS.iter().copied()).any(|name| name == keyword) {
         return None;
     }
-    let near = nearest(keyword, known()).filter(|near| near.len() > 2 * MAX_CHANGES)?;
-    let is_near = strsim::damerau_levenshtein(keyword, near) <= MAX_CHANGES;
+    let near = nearest(keyword, known()).filter(|near| near.len() >= 2 * MAX_CHANGES)?;
+    let changes = if near.len() > 2 * MAX_CHANGES { MAX_CHANGES } else { 1 };
+    let is_near = strsim::damerau_levenshtein(keyword, near) <= changes;
     is_near.then(|| format!("`{keyword}` is no keyword of JSON Schema, and is ignored; did you mean `{near}`?"))
 }
 
@@ -147,7 +148,7 @@ pub(super) fn format_note(format: &str) -> Option<String> {
     Some(format!("the format {format:?} is not enforced; enforced are {}{near}", FORMATS.join(", ")))
 }
 
-/// The first keyword beside a reference that restricts the value.
-pub(super) fn restriction(schema: &Map<String, Value>) -> Option<&str> {
-    schema.keys().map(String::as_str).find(|keyword| READ.contains(keyword) && !NOT_RESTRICTING.contains(keyword))
+/// The keywords that are read and restrict the value.
+pub(super) fn restrictions(schema: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    schema.keys().map(String::as_str).filter(|keyword| READ.contains(keyword) && !NOT_RESTRICTING.contains(keyword))
 }

@@ -33,7 +33,7 @@ pub use keywords::FORMATS;
 pub use times::{ClockChange, EpochUnit};
 
 /// Columns that Forebay adds to each record. No field may have such a name.
-pub const RESERVED_FIELDS: &[&str] = &["_timestamp", "_offset", "_partition", "_key", "_headers", "_row"];
+pub const RESERVED_FIELDS: &[&str] = &["_timestamp", "_offset", "_partition", "_key", "_headers", "_value", "_row"];
 
 /// How deep objects, arrays and references may nest in a schema.
 pub const MAX_DEPTH: usize = 32;
@@ -92,6 +92,8 @@ pub enum Kind {
     Text,
     /// A value of one of several types, read as text: `["integer", "string"]`.
     TextOf(JsonTypes),
+    /// A value of these types as the text of its JSON: objects with changing keys, for example.
+    Json(JsonTypes),
     /// A UUID (RFC 9562); text in SQL.
     Uuid,
     /// A timestamp (RFC 3339), truncated to microseconds in SQL.
@@ -144,7 +146,7 @@ impl Kind {
             Self::Int64 => "an integer of 64 bits",
             Self::Float64 => "a number",
             Self::Text => "text",
-            Self::TextOf(types) => return types.expected(),
+            Self::TextOf(types) | Self::Json(types) => return types.expected(),
             Self::Uuid => "a UUID such as \"7a0eed16-9430-4d68-901f-c0d4c1c3bf00\"",
             Self::Timestamp => "a date-time such as \"1992-03-08T15:13:16.688Z\"",
             Self::LocalTimestamp { .. } => "a date-time without a zone, such as \"1992-03-08T15:13:16.688\"",

@@ -35,8 +35,8 @@ pub(super) fn read_record(root: &Value) -> Result<(Vec<Field>, Vec<Note>), Vec<S
         Some(_) => {
             reader.refuse::<()>(
                 &top.child("type"),
-                "a record must be an object",
-                "write \"type\": \"object\", and its fields under \"properties\"",
+                "a record must be an object with fields",
+                "write \"type\": \"object\", and its fields under \"properties\"; `_value` in the SQL has the whole record",
             );
             Vec::new()
         }
@@ -59,6 +59,13 @@ struct Schema {
     bounds: Vec<Bound>,
 }
 
+impl Schema {
+    /// The schema of any value.
+    fn any() -> Self {
+        Self { kind: Kind::Json(JsonTypes::ALL), null: true, bounds: Vec::new() }
+    }
+}
+
 struct Reader<'a> {
     root: &'a Value,
     /// The referenced schemas that are being read, the outermost first.
@@ -72,8 +79,16 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Reads a schema at this location. Returns `None` after an error.
     fn schema(&mut self, value: &'a Value, at: &JsonPointer, depth: usize) -> Option<Schema> {
-        let Value::Object(schema) = value else {
-            return self.refuse(at, "a schema without a type is not supported", "write { \"type\": … }, or remove the field");
+        let schema = match value {
+            Value::Object(schema) => schema,
+            Value::Bool(true) => return Some(Schema::any()),
+            _ => {
+                return self.refuse(
+                    at,
+                    format!("no record has a value of the schema {value}"),
+                    "write { \"type\": … }, or remove the field",
+                );
+            }
         };
         if depth > MAX_DEPTH || self.within.len() > MAX_DEPTH {
             return self.refuse(at, format!("nested deeper than {MAX_DEPTH}"), "remove the innermost fields");
@@ -87,15 +102,21 @@ impl<'a> Reader<'a> {
             self.note_that(&at.child(&keyword), what, is_closed_object);
         }
         let own = TYPE_KEYWORDS.iter().any(|keyword| schema.contains_key(*keyword));
-        let alternatives = ["anyOf", "oneOf"].into_iter().find(|keyword| schema.contains_key(*keyword));
-        let mut read = match (schema.get("$ref"), schema.get("allOf"), alternatives) {
+        let parts = schema.get("allOf");
+        let alternatives = ["anyOf", "oneOf"].into_iter().find(|keyword| schema.contains_key(*keyword) && !own && parts.is_none());
+        if !schema.contains_key("$ref") {
+            let is_read = |keyword: &str| match keyword {
+                "allOf" => true,
+                "anyOf" | "oneOf" => alternatives == Some(keyword),
+                _ => own || parts.is_none() && alternatives.is_none(),
+            };
+            keywords::restrictions(schema).filter(|keyword| !is_read(keyword)).for_each(|keyword| self.not_enforced(at, keyword));
+        }
+        let mut read = match (schema.get("$ref"), parts, alternatives) {
             (Some(target), ..) => self.reference(target, schema, at, depth),
             (_, Some(parts), _) => self.all_of(parts, own.then_some(schema), at, depth),
-            (_, _, Some(keyword)) if !own => self.alternatives(keyword, &schema[keyword], at, depth),
-            (_, _, keyword) => {
-                keyword.iter().for_each(|keyword| self.not_enforced(at, keyword));
-                self.typed(schema, at, depth)
-            }
+            (_, _, Some(keyword)) => self.alternatives(keyword, &schema[keyword], at, depth),
+            _ => self.typed(schema, at, depth),
         }?;
         read.null |= schema.get("nullable") == Some(&Value::Bool(true));
         Some(read)
@@ -104,7 +125,7 @@ impl<'a> Reader<'a> {
     /// Reads what a reference leads to.
     fn reference(&mut self, target: &'a Value, schema: &'a Map<String, Value>, at: &JsonPointer, depth: usize) -> Option<Schema> {
         let here = at.child("$ref");
-        if let Some(keyword) = keywords::restriction(schema) {
+        if let Some(keyword) = keywords::restrictions(schema).next() {
             let message = format!("`{keyword}` beside `$ref` is ignored by some versions of JSON Schema and not by others");
             return self.refuse(&at.child(keyword), message, "move it into the definition, or write both as a list in `allOf`");
         }
@@ -133,7 +154,7 @@ impl<'a> Reader<'a> {
             return self.refuse(
                 &here,
                 format!("{target} contains itself, so it has no fixed fields"),
-                "remove the field; a table has a fixed number of columns",
+                "write { \"type\": \"object\" } in place of this reference: it is then read as the text of its JSON",
             );
         }
         self.within.push(pointer.clone());
@@ -186,21 +207,12 @@ impl<'a> Reader<'a> {
         if same && let Some(bounds) = either_bound(&bounds) {
             return Some(Schema { kind: kinds[0].clone(), null, bounds });
         }
-        let loses_format = kinds.iter().any(|kind| scalars(kind).is_some_and(|types| kind_of(types) != **kind));
-        let types = kinds.iter().map(|kind| scalars(kind)).collect::<Option<Vec<_>>>();
-        let kind = match types.map(|types| types.into_iter().reduce(JsonTypes::or).unwrap_or_default()) {
-            _ if same => kinds[0].clone(),
-            Some(types) => kind_of(types),
-            None => {
-                return self.refuse(
-                    at,
-                    "its alternatives are objects or arrays that differ",
-                    "write one object with the fields of all of them, and in `required` only those that each one has",
-                );
-            }
-        };
-        if loses_format && !same || bounds.iter().any(|bounds| !bounds.is_empty()) {
-            let what = "the formats and limits of alternatives that differ are not enforced; check them in the SQL's WHERE if they matter";
+        let loses_detail = kinds.iter().any(|kind| !matches!(kind, Kind::Json(_)) && kind_of(types_of(kind)) != **kind);
+        let types = kinds.iter().map(|kind| types_of(kind)).reduce(JsonTypes::or).unwrap_or_default();
+        let kind = if same { kinds[0].clone() } else { kind_of(types) };
+        if loses_detail && !same || bounds.iter().any(|bounds| !bounds.is_empty()) {
+            let what =
+                "the fields, formats and limits of alternatives that differ are not enforced; check them in the SQL's WHERE if they matter";
             self.note_that(at, what.to_owned(), false);
         }
         Some(Schema { kind, null, bounds: Vec::new() })
@@ -208,23 +220,35 @@ impl<'a> Reader<'a> {
 
     /// Reads a schema that says its type itself.
     fn typed(&mut self, schema: &'a Map<String, Value>, at: &JsonPointer, depth: usize) -> Option<Schema> {
-        let (types, null) = self.types(schema, at)?;
+        let (types, null) = match schema.keys().any(|keyword| TYPE_KEYWORDS.contains(&keyword.as_str())) {
+            false if keywords::restrictions(schema).next().is_none() => return Some(Schema::any()),
+            _ => self.types(schema, at)?,
+        };
+        let has = |keyword: &str| match schema.get(keyword) {
+            Some(Value::Object(members)) => !members.is_empty(),
+            Some(Value::Array(items)) => !items.is_empty(),
+            other => other.is_some(),
+        };
         let kind = match types {
+            JsonTypes::OBJECT if !has("properties") => Kind::Json(types),
+            JsonTypes::ARRAY if !has("items") || schema["items"].is_array() => Kind::Json(types),
             JsonTypes::OBJECT => Kind::Object(self.fields(schema, at, depth)?),
             JsonTypes::ARRAY => Kind::Array(Box::new(self.items(schema, at, depth)?)),
             types if JsonTypes::SCALARS.has(types) && !types.is_empty() => self.format(types, schema, at)?,
-            _ => {
+            types if types.is_empty() => {
                 return self.refuse(
                     &at.child("type"),
                     format!("{} is not supported", schema.get("type").unwrap_or(&Value::Null)),
-                    "use one of boolean, integer, number, string, object, array, each also with \"null\"; or a list of types that are \
-                     neither objects nor arrays, which is read as text",
+                    "use one of boolean, integer, number, string, object, array, each also with \"null\", or a list of them",
                 );
             }
+            types => Kind::Json(types),
         };
         let object = matches!(kind, Kind::Object(_));
         for (keyword, applies) in [("properties", object), ("required", object), ("items", matches!(kind, Kind::Array(_)))] {
-            if schema.contains_key(keyword) && !applies {
+            if has(keyword) && matches!(kind, Kind::Json(_)) {
+                self.not_enforced(at, keyword);
+            } else if has(keyword) && !applies {
                 let what = format!("`{keyword}` says nothing of {}, and is ignored", kind.expected());
                 self.note_that(&at.child(keyword), what, false);
             }
@@ -284,8 +308,8 @@ impl<'a> Reader<'a> {
     }
 
     fn fields(&mut self, schema: &'a Map<String, Value>, at: &JsonPointer, depth: usize) -> Option<Vec<Field>> {
-        let Some(properties) = schema.get("properties").and_then(Value::as_object).filter(|all| !all.is_empty()) else {
-            return self.refuse(at, "an object without fields is not supported", "declare the fields under \"properties\", or remove it");
+        let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+            return self.refuse(&at.child("properties"), "is not an object", "write the schema of each field under its name");
         };
         let required = self.required(schema, properties, at);
         let mut fields = Vec::with_capacity(properties.len());
@@ -335,9 +359,7 @@ impl<'a> Reader<'a> {
     }
 
     fn items(&mut self, schema: &'a Map<String, Value>, at: &JsonPointer, depth: usize) -> Option<Item> {
-        let Some(items) = schema.get("items") else {
-            return self.refuse(at, "an array without `items` is not supported", "declare its items");
-        };
+        let items = schema.get("items")?;
         let Schema { kind, null, bounds } = self.schema(items, &at.child("items"), depth + 1)?;
         Some(Item { kind, null, bounds })
     }
@@ -433,27 +455,28 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// The type that has the values of all of these types, none of which is an object or an array.
+/// The type that has the values of all of these types.
 fn kind_of(types: JsonTypes) -> Kind {
     match types {
         JsonTypes::BOOLEAN => Kind::Bool,
         JsonTypes::INTEGER => Kind::Int64,
         JsonTypes::NUMBER => Kind::Float64,
         JsonTypes::TEXT => Kind::Text,
-        several => Kind::TextOf(several),
+        several if JsonTypes::SCALARS.has(several) => Kind::TextOf(several),
+        several => Kind::Json(several),
     }
 }
 
-/// The JSON types of a type that is read of one value; none of objects and arrays.
-fn scalars(kind: &Kind) -> Option<JsonTypes> {
+/// The JSON types of the values of a type.
+fn types_of(kind: &Kind) -> JsonTypes {
     match kind {
-        Kind::Bool => Some(JsonTypes::BOOLEAN),
-        Kind::Int64 => Some(JsonTypes::INTEGER),
-        Kind::Float64 => Some(JsonTypes::NUMBER),
-        Kind::Epoch { fraction, .. } => Some(if *fraction { JsonTypes::NUMBER } else { JsonTypes::INTEGER }),
-        Kind::Text | Kind::Uuid | Kind::Timestamp | Kind::LocalTimestamp { .. } | Kind::Date => Some(JsonTypes::TEXT),
-        Kind::TextOf(types) => Some(*types),
-        Kind::Object(_) | Kind::Array(_) => None,
+        Kind::Bool => JsonTypes::BOOLEAN,
+        Kind::Int64 | Kind::Epoch { fraction: false, .. } => JsonTypes::INTEGER,
+        Kind::Float64 | Kind::Epoch { fraction: true, .. } => JsonTypes::NUMBER,
+        Kind::Text | Kind::Uuid | Kind::Timestamp | Kind::LocalTimestamp { .. } | Kind::Date => JsonTypes::TEXT,
+        Kind::TextOf(types) | Kind::Json(types) => *types,
+        Kind::Object(_) => JsonTypes::OBJECT,
+        Kind::Array(_) => JsonTypes::ARRAY,
     }
 }
 

@@ -173,12 +173,7 @@ fn limits_and_lists_of_values_are_bounds_of_their_types() {
 
 #[test]
 fn a_type_that_does_not_exist_or_is_not_supported_is_an_error() {
-    for (schema, place) in [
-        (r#"{"type":["object","boolean"]}"#, "type"),
-        (r#"{"type":"null"}"#, "type"),
-        (r#"{"type":"int"}"#, "type"),
-        (r#"{"type":7}"#, "type"),
-    ] {
+    for (schema, place) in [(r#"{"type":"null"}"#, "type"), (r#"{"type":"int"}"#, "type"), (r#"{"type":7}"#, "type")] {
         assert!(error_of(schema).to_string().contains(&format!("/properties/a/{place}`")), "{schema}: {}", error_of(schema));
     }
     let error = error_of(r#"{"type":"interger"}"#);
@@ -199,8 +194,7 @@ fn all_errors_of_a_file_are_reported_together_each_with_its_line_and_remedy() {
     )
     .unwrap_err();
     let all: Vec<_> = [&error].into_iter().chain(error.others()).map(|error| (error.line().unwrap(), error.remedy().unwrap())).collect();
-    let types = "use one of boolean, integer, number, string, object, array, each also with \"null\"; or a list of types that are neither \
-                 objects nor arrays, which is read as text";
+    let types = "use one of boolean, integer, number, string, object, array, each also with \"null\", or a list of them";
     assert_eq!(
         all,
         [(1, "did you mean `id`?"), (3, "did you mean \"string\"?"), (5, "add the definition, or correct the reference"), (7, types)]
@@ -210,12 +204,42 @@ fn all_errors_of_a_file_are_reported_together_each_with_its_line_and_remedy() {
 }
 
 #[test]
-fn a_schema_without_a_complete_type_is_an_error() {
-    for schema in ["true", "{}", r#"{"type":"array"}"#, r#"{"type":"object"}"#, r#"{"type":"object","properties":{}}"#] {
+fn what_has_no_fixed_type_is_read_as_the_text_of_its_json() {
+    let json = |schema: &str| kind(schema).map(|field| (field.kind, field.null)).expect(schema);
+    for schema in ["true", "{}", r#"{"title":"anything","x-owner":"sales"}"#] {
+        assert_eq!(json(schema), (Kind::Json(JsonTypes::ALL), true), "{schema}");
+    }
+    for schema in
+        [r#"{"type":"object"}"#, r#"{"type":"object","properties":{}}"#, r#"{"type":"object","additionalProperties":{"type":"string"}}"#]
+    {
+        assert_eq!(json(schema), (Kind::Json(JsonTypes::OBJECT), false), "{schema}");
+    }
+    assert_eq!(json(r#"{"type":["array","null"]}"#), (Kind::Json(JsonTypes::ARRAY), true));
+    assert_eq!(json(r#"{"type":"array","items":[{"type":"string"}]}"#).0, Kind::Json(JsonTypes::ARRAY));
+    let types = JsonTypes::OBJECT.or(JsonTypes::TEXT);
+    assert_eq!(json(r#"{"type":["object","string"],"properties":{"b":{"type":"string"}}}"#).0, Kind::Json(types));
+    assert!(
+        warnings(r#"{"type":"object","additionalProperties":{"type":"string"}}"#)[0].contains("`additionalProperties` is not enforced")
+    );
+    assert!(warnings(r#"{"type":["object","string"],"properties":{"b":{}}}"#)[0].contains("`properties` is not enforced"));
+    assert_eq!(warnings(r#"{"type":"object","required":[]}"#), [""; 0]);
+}
+
+#[test]
+fn a_limit_without_a_type_and_a_record_without_fields_are_errors() {
+    for schema in ["false", "7", r#"{"minimum":1}"#, r#"{"format":"date"}"#] {
         assert!(error_of(schema).to_string().contains("`/properties/a`"), "{schema}: {}", error_of(schema));
     }
-    assert!(parse(r#"{"type":"array","items":{"type":"string"}}"#).unwrap_err().to_string().contains("a record must be an object"));
-    assert!(parse(r#"{"type":["object","null"],"properties":{"a":{"type":"string"}}}"#).is_err());
+    for schema in [
+        r#"{"type":"array","items":{"type":"string"}}"#,
+        r#"{"type":["object","null"],"properties":{"a":{"type":"string"}}}"#,
+        r#"{"type":"object"}"#,
+        "{}",
+    ] {
+        let error = parse(schema).unwrap_err();
+        assert!(error.to_string().contains("a record must be an object with fields"), "{schema}: {error}");
+        assert!(error.remedy().unwrap().contains("`_value` in the SQL has the whole record"), "{error}");
+    }
 }
 
 #[test]

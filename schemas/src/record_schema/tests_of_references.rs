@@ -82,8 +82,13 @@ fn alternatives_are_read_as_what_has_the_values_of_all_of_them() {
     assert_eq!(kind(r#"{"anyOf":[{"type":"string","format":"date"},{"type":"string","format":"date-time"}]}"#), Kind::Text);
     let words = field("{}", r#"{"oneOf":[{"const":"b","title":"B"},{"const":"a","title":"A"}]}"#).unwrap();
     assert_eq!(words.bounds, [Bound::Texts(vec!["a".into(), "b".into()])]);
-    let error = error_of("{}", r#"{"oneOf":[{"type":"object","properties":{"b":{"type":"string"}}},{"type":"string"}]}"#);
-    assert!(error.to_string().contains("`/properties/a/oneOf`: its alternatives are objects or arrays that differ"), "{error}");
+    let objects =
+        r#"{"oneOf":[{"type":"object","properties":{"b":{"type":"string"}}},{"type":"object","properties":{"c":{"type":"string"}}}]}"#;
+    assert_eq!(kind(objects), Kind::Json(JsonTypes::OBJECT));
+    assert_eq!(
+        kind(r#"{"anyOf":[{"type":"array","items":{"type":"string"}},{"type":"string"}]}"#),
+        Kind::Json(JsonTypes::ARRAY.or(JsonTypes::TEXT))
+    );
 }
 
 #[test]
@@ -92,9 +97,24 @@ fn the_limits_and_formats_of_alternatives_that_differ_are_a_warning() {
     let record = RecordSchema::parse(&FileText { path: "r".into(), text: text.into() }).unwrap();
     let warnings = record.warnings(DriftPolicy::Warn);
     assert!(
-        warnings.len() == 1 && warnings[0].what.contains("formats and limits of alternatives that differ are not enforced"),
+        warnings.len() == 1 && warnings[0].what.contains("fields, formats and limits of alternatives that differ are not enforced"),
         "{warnings:?}"
     );
+}
+
+#[test]
+fn what_is_beside_alternatives_and_not_read_is_a_warning() {
+    for (schema, keywords) in [
+        (r#"{"anyOf":[{"type":"string"},{"type":"null"}],"maxLength":5}"#, &["maxLength"][..]),
+        (r#"{"type":"string","anyOf":[{"minLength":1}],"oneOf":[{"maxLength":9}]}"#, &["anyOf", "oneOf"]),
+        (r#"{"allOf":[{"type":"string"}],"oneOf":[{"minLength":1}],"minLength":2}"#, &["oneOf", "minLength"]),
+    ] {
+        let text = format!("{{\"type\":\"object\",\"properties\":{{\"a\":{schema}}}}}");
+        let record = RecordSchema::parse(&FileText { path: "r".into(), text }).unwrap();
+        let warnings = record.warnings(DriftPolicy::Warn);
+        let named = |keyword: &&str| warnings.iter().any(|warning| warning.what.contains(&format!("`{keyword}` is not enforced")));
+        assert!(warnings.len() == keywords.len() && keywords.iter().all(named), "{schema}: {warnings:?}");
+    }
 }
 
 #[test]

@@ -28,13 +28,15 @@ pub(super) enum SystemColumn {
     Key,
     /// `_headers`: a map from names to values.
     Headers,
+    /// `_value`: the text of the whole record.
+    Value,
     /// [`RECORD_INDEX`]
     RecordIndex,
 }
 
 impl SystemColumn {
     /// The columns that the SQL can see.
-    pub(super) const VISIBLE: [Self; 5] = [Self::Timestamp, Self::Offset, Self::Partition, Self::Key, Self::Headers];
+    pub(super) const VISIBLE: [Self; 6] = [Self::Timestamp, Self::Offset, Self::Partition, Self::Key, Self::Headers, Self::Value];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -43,6 +45,7 @@ impl SystemColumn {
             Self::Partition => "_partition",
             Self::Key => "_key",
             Self::Headers => "_headers",
+            Self::Value => "_value",
             Self::RecordIndex => RECORD_INDEX,
         }
     }
@@ -54,6 +57,7 @@ impl SystemColumn {
             Self::Partition => DataType::Int32,
             Self::Key => DataType::Binary,
             Self::Headers => DataType::Map(header_entries(), false),
+            Self::Value => DataType::Utf8,
             Self::RecordIndex => DataType::UInt32,
         };
         Field::new(self.name(), data_type, self == Self::Key)
@@ -142,7 +146,7 @@ fn one(name: &str, kind: &Kind, nullable: bool) -> FieldRef {
         Kind::Bool => DataType::Boolean,
         Kind::Int64 => DataType::Int64,
         Kind::Float64 => DataType::Float64,
-        Kind::Text | Kind::TextOf(_) | Kind::Uuid => DataType::Utf8,
+        Kind::Text | Kind::TextOf(_) | Kind::Json(_) | Kind::Uuid => DataType::Utf8,
         Kind::Timestamp | Kind::LocalTimestamp { .. } | Kind::Epoch { .. } => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
         Kind::Date => DataType::Date32,
         Kind::Object(inner) => DataType::Struct(fields(inner, nullable)),

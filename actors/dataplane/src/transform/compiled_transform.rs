@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::array::{
-    ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, MapArray, RecordBatch, StringBuilder, StructArray, TimestampMillisecondArray,
-    UInt32Array,
+    ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, MapArray, RecordBatch, StringArray, StringBuilder, StructArray,
+    TimestampMillisecondArray, UInt32Array,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::concat_batches;
@@ -134,6 +134,7 @@ impl Transform {
                 ScanColumn::System(SystemColumn::Partition) => Arc::new(Int32Array::from_iter_values(records().map(|r| r.partition))),
                 ScanColumn::System(SystemColumn::Key) => Arc::new(BinaryArray::from_iter(records().map(|r| raw.key(r)))),
                 ScanColumn::System(SystemColumn::Headers) => Arc::new(header_maps(raw, records())),
+                ScanColumn::System(SystemColumn::Value) => Arc::new(StringArray::from_iter_values(records().map(|r| text(raw, r)))),
                 ScanColumn::System(SystemColumn::RecordIndex) => Arc::new(UInt32Array::from(rows.to_vec())),
             }
         };
@@ -181,6 +182,11 @@ impl Transform {
         let columns: Vec<usize> = (0..self.program.output.fields().len()).collect();
         result.project(&columns).expect("the hidden column is the last")
     }
+}
+
+/// Returns the text of a record that was decoded.
+fn text<'a>(raw: &'a RawBatch, record: &RawRecord) -> &'a str {
+    str::from_utf8(raw.value(record).unwrap_or_default()).expect("a record that was decoded is UTF-8")
 }
 
 /// Returns for each record a map of its headers, sorted by name. Of headers with the same name the

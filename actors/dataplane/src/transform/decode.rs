@@ -327,7 +327,7 @@ impl<'a> Column<'a> {
             (Kind::Timestamp | Kind::LocalTimestamp { .. } | Kind::Epoch { .. }, _) => Data::Time(Vec::with_capacity(capacity)),
             (Kind::Float64, _) => Data::Float(Vec::with_capacity(capacity)),
             (Kind::Date, _) => Data::Date(Vec::with_capacity(capacity)),
-            (Kind::TextOf(_) | Kind::Uuid, _) => Data::ReadAsText { ends: ends(), bytes: Vec::new() },
+            (Kind::TextOf(_) | Kind::Json(_) | Kind::Uuid, _) => Data::ReadAsText { ends: ends(), bytes: Vec::new() },
             (_, Nested::None) => Data::Text { ends: ends(), bytes: Vec::new() },
         };
         let nulls = shape.arrow.is_nullable().then(|| NullBufferBuilder::new(capacity));

@@ -80,7 +80,7 @@ impl Differences {
             Kind::Int64 => values.integers + values.whole_floats,
             Kind::Float64 => values.integers + values.floats + values.large_integers,
             Kind::Text => values.texts,
-            Kind::TextOf(types) => values.of(*types),
+            Kind::TextOf(types) | Kind::Json(types) => values.of(*types),
             Kind::Uuid => values.uuids,
             Kind::Timestamp => values.timestamps,
             Kind::LocalTimestamp { .. } => values.local_timestamps,

@@ -149,6 +149,8 @@ impl Values {
             (JsonTypes::INTEGER, self.integers + self.large_integers + self.whole_floats),
             (JsonTypes::NUMBER, self.integers + self.large_integers + self.floats),
             (JsonTypes::TEXT, self.texts),
+            (JsonTypes::OBJECT, self.objects),
+            (JsonTypes::ARRAY, self.arrays),
         ];
         counts.into_iter().filter(|(of, _)| types.has(*of)).map(|(_, count)| count).sum()
     }

@@ -6,16 +6,24 @@ use super::decode_error::Result;
 use super::json_cursor::JsonCursor;
 
 /// Appends the value that the cursor is at, as the text that a field of this type has. `first` is
-/// its first byte.
+/// its first byte. A value that is read as JSON is copied as the record has it, blanks included.
 ///
 /// The text of a number or a boolean is the record's own, but for an integer that is written with a
 /// fraction or an exponent where the type has integers only: it becomes its digits.
 pub(super) fn append(kind: &Kind, first: u8, json: &mut JsonCursor<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let start = json.position();
     let types = match kind {
         Kind::TextOf(types) => *types,
+        Kind::Json(types) => {
+            if !fits(*types, first, json) {
+                return Err(json.invalid(&kind.expected()));
+            }
+            json.skip(1)?;
+            out.extend_from_slice(json.since(start).as_bytes());
+            return Ok(());
+        }
         _ => JsonTypes::TEXT,
     };
-    let start = json.position();
     match first {
         b'"' if types.has(JsonTypes::TEXT) => {
             let text = json.string()?;
@@ -40,6 +48,23 @@ pub(super) fn append(kind: &Kind, first: u8, json: &mut JsonCursor<'_>, out: &mu
         _ => return Err(json.invalid(&kind.expected())),
     }
     Ok(())
+}
+
+/// Whether the value that the cursor is at is of one of these types, by its first byte. What is no
+/// value at all is left to the cursor.
+fn fits(types: JsonTypes, first: u8, json: &JsonCursor<'_>) -> bool {
+    types.has(match first {
+        b'"' => JsonTypes::TEXT,
+        b'{' => JsonTypes::OBJECT,
+        b'[' => JsonTypes::ARRAY,
+        b't' | b'f' => JsonTypes::BOOLEAN,
+        b'-' | b'0'..=b'9' if types.has(JsonTypes::INTEGER) => {
+            return json.clone().number().is_ok_and(|number| number.plain || number.integer().is_some());
+        }
+        b'-' | b'0'..=b'9' => JsonTypes::NUMBER,
+        b'n' => return false,
+        _ => return true,
+    })
 }
 
 /// Returns whether a text has the form of RFC 9562: 8, 4, 4, 4 and 12 hexadecimal digits.

@@ -139,8 +139,8 @@ pub(super) fn compile(pipeline: &Pipeline, sql: &str, record: &Fields) -> Result
 
 /// The system columns of the plan, the hidden one last.
 const SYSTEM_COLUMNS: [SystemColumn; SystemColumn::VISIBLE.len() + 1] = {
-    let [a, b, c, d, e] = SystemColumn::VISIBLE;
-    [a, b, c, d, e, SystemColumn::RecordIndex]
+    let [a, b, c, d, e, f] = SystemColumn::VISIBLE;
+    [a, b, c, d, e, f, SystemColumn::RecordIndex]
 };
 
 /// Returns the plan over these fields, with the hidden column, with types coerced, and with

@@ -37,6 +37,56 @@ fn a_field_of_several_types_is_read_as_its_own_text() {
 }
 
 #[test]
+fn an_object_of_changing_keys_is_read_as_the_text_of_its_json() {
+    let (object, any, mixed) = (json!({"type": ["object", "null"]}), json!({}), json!({"type": ["array", "string", "integer"]}));
+    for (schema, value, outcome) in [
+        (&object, r#"{ "k1" : [1.50, {"\u0061":null}] }"#, Ok(json!(r#"{ "k1" : [1.50, {"\u0061":null}] }"#))),
+        (&object, "{}", Ok(json!("{}"))),
+        (&object, "null", Ok(Value::Null)),
+        (&object, "[]", Err("`/a` must be an object, but is []")),
+        (&any, r#""x""#, Ok(json!(r#""x""#))),
+        (&any, "7.0", Ok(json!("7.0"))),
+        (&any, "[true]", Ok(json!("[true]"))),
+        (&any, "null", Ok(Value::Null)),
+        (&mixed, "[1,2]", Ok(json!("[1,2]"))),
+        (&mixed, "1e2", Ok(json!("1e2"))),
+        (&mixed, "1.5", Err("`/a` must be text, an integer or an array, but is 1.5")),
+        (&mixed, "null", Err("`/a` must be text, an integer or an array, but is null")),
+    ] {
+        assert_eq!(decoded(schema, value), outcome.map_err(str::to_owned), "{value} of {schema}");
+    }
+    let broken = transform(r#"{"type":"object","properties":{"id":{"type":"object"}}}"#, "SELECT id FROM topic");
+    let out = broken.run(&texts(&[r#"{"id":{"a":}}"#, r#"{"id":{"a":1}}"#]));
+    assert_eq!(reasons(&out.rejects), [(0, "decode: not JSON: at byte 11 expected a value, found '}'".to_owned())]);
+    assert_eq!(rows(&out), [(1, json!({"id": r#"{"a":1}"#}))]);
+}
+
+#[test]
+fn value_is_the_text_of_the_whole_record() {
+    let schema = r#"{"type":"object","required":["id"],"properties":{"id":{"type":"integer"}}}"#;
+    let of = |sql: &str| transform(schema, sql).run(&texts(&[r#" {"id" : 1, "more": {"k": "é"}}"#, "bad", r#"{"id":2}"#]));
+    let out = of("SELECT id, _value AS payload FROM topic");
+    assert_eq!(
+        rows(&out),
+        [(0, json!({"id": 1, "payload": r#" {"id" : 1, "more": {"k": "é"}}"#})), (2, json!({"id": 2, "payload": r#"{"id":2}"#}))]
+    );
+    assert!(!out.rows.schema().field_with_name("payload").unwrap().is_nullable());
+    assert_eq!(rows(&of("SELECT id FROM topic WHERE _value LIKE '%more%'")), [(0, json!({"id": 1}))]);
+    assert_eq!(rows(&of("SELECT * FROM topic")), [(0, json!({"id": 1})), (2, json!({"id": 2}))], "`*` has the fields only");
+}
+
+#[test]
+fn a_batch_of_large_records_is_cut_so_that_their_texts_fit() {
+    let schema = r#"{"type":"object","required":["id"],"properties":{"id":{"type":"integer"}}}"#;
+    let records: Vec<String> = (0..30).map(|id| json!({"id": id, "more": "x".repeat(1_000_000)}).to_string()).collect();
+    let transform = transform(schema, "SELECT id, _value AS payload, length(_value) AS n FROM topic");
+    let parts = transform.parts(&batch(records.iter().map(String::as_bytes)));
+    let sizes: Vec<usize> = parts.iter().map(|part| part.rows.num_rows()).collect();
+    assert!(sizes.iter().sum::<usize>() == 30 && sizes.iter().all(|rows| *rows <= 9), "{sizes:?}");
+    assert!(parts.iter().all(|part| part.rejects.is_empty()));
+}
+
+#[test]
 fn a_limit_or_a_list_of_values_rejects_the_record_with_the_reason() {
     let limits = json!({"type": ["integer", "null"], "minimum": 0, "exclusiveMaximum": 10});
     let number = json!({"type": "number", "maximum": 2.5});

@@ -68,7 +68,7 @@ fn an_unknown_column_is_reported_with_the_nearest_and_all_columns() {
         "SELECT idd FROM topic",
         0,
         "there is no column `idd`",
-        "the columns are id, userName, tags, at, _timestamp, _offset, _partition, _key, _headers",
+        "the columns are id, userName, tags, at, _timestamp, _offset, _partition, _key, _headers, _value",
     );
     rejected("SELECT id FROM topic WHERE\n id = \"x y z\"", 1, "there is no column `x y z`", "text is written in single quotes");
     rejected("SELECT id,\nat['town'] AS t FROM topic", 1, "town", "name['first']");
