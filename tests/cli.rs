@@ -41,6 +41,19 @@ fn an_error_in_the_pipeline_file_has_its_line_and_the_nearest_key() {
 }
 
 #[test]
+fn check_reports_each_unknown_kafka_property_and_wrong_value_with_its_line() {
+    let properties = "[kafka.properties]\n\"scurity.protocol\" = \"ssl\"\n\"linger.ms\" = \"fast\"";
+    let job = Job::new("embedded", "embedded").with(properties);
+    let end = job.forebay(&["check", "--json"]);
+    assert_eq!(end.status.code(), Some(2), "{}", stderr(&end));
+    let error = &serde_json::from_slice::<Value>(&end.stdout).unwrap()["error"];
+    let (first, second) = (error, &error["others"][0]);
+    assert!(first["message"].as_str().unwrap().starts_with("\"fast\" is no value of `linger.ms`: "), "{error}");
+    assert_eq!(second["help"], "did you mean `security.protocol`?", "{error}");
+    assert!(first["line"].as_u64() > second["line"].as_u64(), "{error}");
+}
+
+#[test]
 fn check_reads_the_certificates_of_cassandra_and_shows_the_key_of_an_unusable_one() {
     let job = Job::new("embedded", "127.0.0.1:9042").with_cassandra("tls = { ca = \"ca.pem\" }");
     for (text, message) in [(None, "can't read"), (Some("not PEM"), "has no certificate in PEM")] {

@@ -22,6 +22,8 @@ pub mod embedded;
 mod embedded_retention;
 mod error;
 mod offsets;
+mod property_checks;
+mod property_names;
 pub mod reader;
 pub(crate) mod record_headers;
 #[cfg(test)]
@@ -40,4 +42,5 @@ pub(crate) use error::properties_problem;
 pub use offsets::{
     Committed, commit, committed, committed_with_metadata, ends, held_back, kept_commits, offsets_at, topic_id, topic_id_now,
 };
+pub use property_checks::check_properties;
 pub use topics::{TopicState, WantedTopic, ensure_dead_letter_topic, ensure_topics, wanted_topics};

@@ -6,6 +6,7 @@ use forebay_schemas::pipeline::{FileError, Pipeline};
 use forebay_schemas::run_plan::Warning;
 
 use super::key_warnings;
+use crate::broker::check_properties;
 use forebay_dataplane::store::{Column, Store, TableSpec};
 use forebay_dataplane::tls_client;
 use forebay_dataplane::transform::Transform;
@@ -26,11 +27,12 @@ impl Blueprint {
     /// certificates.
     ///
     /// # Errors
-    /// When others can read a secret file, the schema can't be read, the SQL does not compile, its
-    /// columns don't fit the table, or a certificate or key can't be used. The error points at the
-    /// location in the file.
+    /// When others can read a secret file, a property of Kafka does not exist or has a wrong value,
+    /// the schema can't be read, the SQL does not compile, its columns don't fit the table, or a
+    /// certificate or key can't be used. The error points at the location in the file.
     pub fn new(pipeline: Pipeline) -> Result<Self, FileError> {
         pipeline.check_secret_files()?;
+        check_properties(&pipeline)?;
         Store::check_tls(&pipeline)?;
         crate::api::check_files(&pipeline)?;
         if let Some(tls) = pipeline.fetcher.as_ref().and_then(|fetcher| fetcher.tls.as_ref()) {
