@@ -409,7 +409,7 @@ fn an_inferred_schema_accepts_its_records_and_a_diff_names_those_that_do_not_fit
         output(command)
     };
     assert!(run(&["init"]).status.success());
-    let records = "{\"id\": 1, \"at\": \"2026-11-30T10:00:00Z\", \"tags\": []}\n{\"id\": 2, \"at\": null, \"tags\": []}\n";
+    let records = "{\"id\": 1, \"at\": \"2026-11-30T10:00:00Z\", \"tags\": [], \"code\": 1.5}\n{\"id\": 2, \"at\": null, \"tags\": [], \"code\": \"x\"}\n";
     std::fs::write(dir.path().join("orders.ndjson"), records).unwrap();
     let end = run(&["schema", "infer", "orders.ndjson", "--json"]);
     let inferred: Value = serde_json::from_slice(&end.stdout).unwrap();
@@ -418,14 +418,19 @@ fn an_inferred_schema_accepts_its_records_and_a_diff_names_those_that_do_not_fit
         json!({
             "schema": {
                 "type": "object",
-                "required": ["id", "at"],
-                "properties": { "id": { "type": "integer" }, "at": { "type": ["string", "null"], "format": "date-time" } },
+                "required": ["id", "at", "code"],
+                "properties": {
+                    "id": { "type": "integer" },
+                    "at": { "type": ["string", "null"], "format": "date-time" },
+                    "code": { "type": ["number", "string"] },
+                },
                 "$comment": "Inferred from 2 records of orders.ndjson.",
             },
             "records": 2,
             "not_objects": 0,
             "cut": false,
             "left_out": [{ "field": "/tags", "reason": "its arrays are empty; the type of their items is unknown" }],
+            "as_text": [{ "field": "/code", "reason": "because it has several types: a number with a fraction in 1, text in 1" }],
         })
     );
 
@@ -439,7 +444,8 @@ fn an_inferred_schema_accepts_its_records_and_a_diff_names_those_that_do_not_fit
     std::fs::write(dir.path().join("page.json"), r#"{"data": [{"id": "1", "at": null}, {"id": 2}]}"#).unwrap();
     let end = run(&["schema", "diff", "page.json", "--records", "/data"]);
     assert_eq!(end.status.code(), Some(1));
-    let differences = "! /id must be an integer of 64 bits, and is not in 1\n! /at is required, and absent in 1 of 2\n";
+    let differences = "! /id must be an integer of 64 bits, and is not in 1\n! /at is required, and absent in 1 of 2\n\
+                       ! /code is required, and absent in 2 of 2\n";
     assert_eq!(String::from_utf8_lossy(&end.stdout), differences);
     let end = run(&["schema", "infer", "page.json", "--records", "/items"]);
     assert_eq!(end.status.code(), Some(2));

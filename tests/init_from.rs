@@ -93,7 +93,7 @@ fn an_api_of_columns_becomes_a_row_per_time() {
         "records: /hourly has columns of 2 values",
         "key: /time, a guess: its 2 values differ",
         "2 columns, of a schema inferred from 2 records",
-        "text, because it is a time without a zone: time",
+        "text, because it is a time without a zone: time; \"format\": \"date-time-local\" in the schema makes it a time",
         "paging: none found, so a fetch is one page; docs/SOURCES.md has the kinds",
     ];
     assert_eq!(notes, expected);

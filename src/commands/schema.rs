@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use forebay_actors::ProcessClock;
 use forebay_actors::pipeline::first_page;
-use forebay_dataplane::transform::{InferredSchema, LeftOut, SchemaDifference, SchemaInference, schema_diff};
+use forebay_dataplane::transform::{FieldNote, InferredSchema, SchemaDifference, SchemaInference, schema_diff};
 use forebay_kernel::Clock as _;
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::record_schema::RecordSchema;
@@ -39,7 +39,8 @@ enum Command {
     #[command(after_help = "\
 Without a FILE, the records are those of the first page of the pipeline's API. A file has JSON \
 values one after the other: records, arrays of records, or responses with --records. Fields that \
-a schema can't describe are left out, with the reason on stderr.
+a schema can't describe are left out, and those of several types are text, with the reason on \
+stderr.
 
 Examples:
   forebay schema infer > orders.schema.json
@@ -94,22 +95,26 @@ pub(crate) fn schema(global: &Global, output: &Output, args: &Args) -> Result<()
 }
 
 fn infer(output: &Output, sample: &Sample) -> Result<(), CliError> {
-    let InferredSchema { mut schema, left_out } = sample.inference.schema().ok_or_else(|| sample.nothing())?;
+    let InferredSchema { mut schema, left_out, as_text } = sample.inference.schema().ok_or_else(|| sample.nothing())?;
     let said = sample.said();
     if let Some(object) = schema.as_object_mut() {
         object.insert("$comment".to_owned(), json!(format!("Inferred from {said}.")));
     }
     if output.json() {
         let (records, not_objects) = (sample.inference.records(), sample.inference.not_objects());
-        let left_out: Vec<_> = left_out.iter().map(|LeftOut { field, reason }| json!({ "field": field, "reason": reason })).collect();
+        let notes = |notes: &[FieldNote]| -> Value {
+            notes.iter().map(|FieldNote { field, reason }| json!({ "field": field, "reason": reason })).collect()
+        };
+        let (left_out, as_text) = (notes(&left_out), notes(&as_text));
         output.print_json(
-            &json!({ "schema": schema, "records": records, "not_objects": not_objects, "cut": sample.cut, "left_out": left_out }),
+            &json!({ "schema": schema, "records": records, "not_objects": not_objects, "cut": sample.cut, "left_out": left_out, "as_text": as_text }),
         );
         return Ok(());
     }
     output.print_object(&schema);
     output.message(&format!("inferred from {said}"));
-    left_out.iter().for_each(|LeftOut { field, reason }| output.message(&format!("   left out: {field}: {reason}")));
+    as_text.iter().for_each(|FieldNote { field, reason }| output.message(&format!("   text: {field}: {reason}")));
+    left_out.iter().for_each(|FieldNote { field, reason }| output.message(&format!("   left out: {field}: {reason}")));
     Ok(())
 }
 

@@ -92,7 +92,7 @@ impl Draft {
             message: format!("the records at {:?} have no field that a schema can describe", found.pointer.to_string()),
             help: "name an array of objects with --records".to_owned(),
         })?;
-        let InferredSchema { mut schema, left_out } = inferred;
+        let InferredSchema { mut schema, left_out, as_text } = inferred;
         let count = found.records.len();
         schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
         schema["$comment"] = json!(format!("Inferred from {}; `forebay schema diff` compares it with those of today.", records(count)));
@@ -120,8 +120,12 @@ impl Draft {
         }
         let times = times_without_zone(&columns, &found.records);
         if !times.is_empty() {
-            notes.push(format!("text, because it is a time without a zone: {}", times.join(", ")));
+            notes.push(format!(
+                "text, because it is a time without a zone: {}; \"format\": \"date-time-local\" in the schema makes it a time",
+                times.join(", ")
+            ));
         }
+        notes.extend(as_text.iter().map(|note| format!("text: {}: {}", note.field, note.reason)));
         notes.extend(left_out.iter().map(|left_out| format!("left out of the schema: {}: {}", left_out.field, left_out.reason)));
         notes.extend(arrays.iter().map(|field| {
             let remedy = match (field.tokens().iter().any(|token| token == "*"), said.rows.is_some()) {
@@ -559,7 +563,10 @@ mod tests {
         let draft = Draft::new(request("http://a/orders"), &body, &Said::default()).unwrap();
         assert!(draft.pipeline_text().contains("columns = { amount = \"decimal\" }"), "{}", draft.pipeline_text());
         assert_eq!(draft.notes[3], "decimal, because each value is a number with a fraction in a text: amount");
-        assert_eq!(draft.notes[4], "text, because it is a time without a zone: at");
+        assert_eq!(
+            draft.notes[4],
+            "text, because it is a time without a zone: at; \"format\": \"date-time-local\" in the schema makes it a time"
+        );
     }
 
     #[test]

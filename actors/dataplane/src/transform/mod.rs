@@ -41,7 +41,7 @@ pub use compiled_transform::Transform;
 pub use limits::ROWS_BUDGET_BYTES;
 pub use parts::Parts;
 pub use schema_diff::{SchemaDifference, schema_diff};
-pub use schema_inference::{InferredSchema, LeftOut, SchemaInference};
+pub use schema_inference::{FieldNote, InferredSchema, SchemaInference};
 pub use sql::ColumnSource;
 
 /// The limit for the rows that one record can become.

@@ -3,8 +3,8 @@
 //! Guarantees:
 //! * A text is accepted if and only if RFC 3339 allows it, and it is in the years 1 to 9999 of UTC.
 //!   Leap seconds are accepted only where they can occur.
-//! * A time without a zone is the same without the offset, and may have a blank in place of the
-//!   `T`. It has no leap seconds.
+//! * A time without a zone is the same without the offset. It may have a blank in place of the `T`,
+//!   and no seconds. It has no leap seconds.
 //! * Digits below a microsecond are truncated.
 
 const MICROS: i64 = 1_000_000;
@@ -47,6 +47,14 @@ pub(super) fn date_time(text: &[u8]) -> Option<i64> {
 pub(super) fn local_date_time(text: &[u8]) -> Option<i64> {
     let (days, rest) = full_date(text)?;
     let rest = rest.strip_prefix(b"T").or_else(|| rest.strip_prefix(b"t")).or_else(|| rest.strip_prefix(b" "))?;
+    let with_seconds;
+    let rest = match rest {
+        [_, _, b':', _, _] => {
+            with_seconds = [rest, b":00"].concat();
+            with_seconds.as_slice()
+        }
+        rest => rest,
+    };
     let (of_day, second, micros, rest) = partial_time(rest)?;
     (second < 60 && rest.is_empty()).then_some((i64::from(days) * DAY + of_day) * MICROS + micros)
 }
@@ -175,7 +183,16 @@ mod tests {
         for text in ["1992-03-08T15:13:16.688", "1992-03-08t15:13:16.688000", "1992-03-08 15:13:16.688"] {
             assert_eq!(local_date_time(text.as_bytes()), expected, "{text}");
         }
-        for text in ["1992-03-08", "1992-03-08T15:13:16Z", "1992-03-08T15:13:16+01:00", "1992-03-08  15:13:16", "2016-12-31T23:59:60"] {
+        assert_eq!(local_date_time(b"1992-03-08T15:13"), date_time(b"1992-03-08T15:13:00Z"));
+        for text in [
+            "1992-03-08",
+            "1992-03-08T15",
+            "1992-03-08T15:13Z",
+            "1992-03-08T15:13:16Z",
+            "1992-03-08T15:13:16+01:00",
+            "1992-03-08  15:13:16",
+            "2016-12-31T23:59:60",
+        ] {
             assert_eq!(local_date_time(text.as_bytes()), None, "{text}");
         }
     }

@@ -3,6 +3,8 @@
 //! Guarantees:
 //! * Each record that was added fits the schema, unless it is not an object.
 //! * A format is inferred only if the decoder reads every value with it.
+//! * A field of several types, or whose keys are data, is read as text, and reported with its
+//!   reason.
 //! * What the schema can't say is left out, and reported with its reason.
 //!
 //! Does not guarantee that the next record fits.
@@ -33,16 +35,25 @@ pub struct InferredSchema {
     /// The schema: an object.
     pub schema: Value,
     /// The fields that it leaves out, in the order of the records.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<FieldNote>,
+    /// The fields that it reads as text, in the order of the records.
+    pub as_text: Vec<FieldNote>,
 }
 
-/// A field that can't be in the schema.
+/// A field that the schema leaves out, or reads as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct FieldNote {
     /// The JSON pointer to the field in a record. Items of an array are `*`.
     pub field: String,
-    /// Why it is left out.
+    /// Why.
     pub reason: String,
+}
+
+/// What is to be said of a schema.
+#[derive(Debug, Default)]
+struct Notes {
+    left_out: Vec<FieldNote>,
+    as_text: Vec<FieldNote>,
 }
 
 /// What was seen of one field, of the items of an array, or of the record itself.
@@ -96,9 +107,10 @@ impl SchemaInference {
 
     /// Returns the schema of the records; `None` when it would have no field.
     pub fn schema(&self) -> Option<InferredSchema> {
-        let mut left_out = Vec::new();
-        let schema = self.root.object(&JsonPointer::default(), &mut left_out).ok()?;
-        Some(InferredSchema { schema: Value::Object(schema), left_out })
+        let mut notes = Notes::default();
+        let schema = self.root.object(&JsonPointer::default(), &mut notes).ok()?;
+        let Notes { left_out, as_text } = notes;
+        Some(InferredSchema { schema: Value::Object(schema), left_out, as_text })
     }
 }
 
@@ -169,25 +181,29 @@ impl Values {
     }
 
     /// The schema of these values, or why there is none.
-    fn schema(&self, here: &JsonPointer, left_out: &mut Vec<LeftOut>) -> Result<Map<String, Value>, String> {
+    fn schema(&self, here: &JsonPointer, notes: &mut Notes) -> Result<Map<String, Value>, String> {
         let kinds: Vec<_> = self.counts().into_iter().filter(|(count, _)| *count > 0).collect();
         let numbers = self.integers + self.floats + self.large_integers;
         let all: u64 = kinds.iter().map(|(count, _)| count).sum();
         let mut schema = match all {
             0 => return Err("it is null in every record; its type is unknown".to_owned()),
-            _ if self.objects == all => self.object(here, left_out)?,
-            _ if self.arrays == all => self.array(here, left_out)?,
+            _ if self.objects == all && self.data_names().is_some() => {
+                self.as_text(here, format!("as the text of its JSON, because {}", self.data_names().unwrap_or_default()), notes)
+            }
+            _ if self.objects == all => self.object(here, notes)?,
+            _ if self.arrays == all => self.array(here, notes)?,
             _ if self.booleans == all => of_type(json!("boolean")),
             _ if self.integers == all => of_type(json!("integer")),
             _ if self.large_integers > 0 && self.large_integers + self.integers == all => {
-                return Err("it has integers above 2^63 - 1, of which a number would keep 15 digits".to_owned());
+                self.as_text(here, "because it has integers above 2^63 - 1, of which a number would keep 15 digits".to_owned(), notes)
             }
             _ if numbers == all => of_type(json!("number")),
             _ if self.texts == all => self.text(),
             _ if self.texts + self.integers == all => of_type(json!(["integer", "string"])),
             _ => {
                 let kinds: Vec<_> = kinds.iter().map(|(count, kind)| format!("{kind} in {count}")).collect();
-                return Err(format!("it has several types: {}", kinds.join(", ")));
+                let how = if self.objects + self.arrays > 0 { "as the text of its JSON, " } else { "" };
+                self.as_text(here, format!("{how}because it has several types: {}", kinds.join(", ")), notes)
             }
         };
         if self.nulls > 0 {
@@ -210,29 +226,54 @@ impl Values {
         schema
     }
 
-    fn array(&self, here: &JsonPointer, left_out: &mut Vec<LeftOut>) -> Result<Map<String, Value>, String> {
+    /// Why the names of the fields are data, if they are.
+    fn data_names(&self) -> Option<String> {
+        let Fields { all, further, .. } = &self.fields;
+        let present: u64 = all.iter().map(|(_, values)| values.seen()).sum();
+        let names = all.len() as u64 + further;
+        let are_data = *further > 0 || all.len() > MAX_FIXED_FIELDS && present.saturating_mul(2) < names.saturating_mul(self.objects);
+        are_data.then(|| format!("the names of its fields look like data: {names} different ones in {} objects", self.objects))
+    }
+
+    /// The schema that reads these values as text. An integer that a number does not hold exactly
+    /// is one for text.
+    fn as_text(&self, here: &JsonPointer, reason: String, notes: &mut Notes) -> Map<String, Value> {
+        notes.as_text.push(FieldNote { field: here.to_string(), reason });
+        let types = [
+            (self.booleans, "boolean"),
+            (if self.floats == 0 { self.integers + self.large_integers } else { 0 }, "integer"),
+            (self.floats, "number"),
+            (self.texts + if self.large_integers > 0 && self.floats == 0 { self.large_integers } else { 0 }, "string"),
+            (self.objects, "object"),
+            (self.arrays, "array"),
+        ];
+        let mut types: Vec<_> = types.into_iter().filter(|(count, _)| *count > 0).map(|(_, name)| json!(name)).collect();
+        match types.len() {
+            1 => of_type(types.remove(0)),
+            _ => of_type(Value::Array(types)),
+        }
+    }
+
+    fn array(&self, here: &JsonPointer, notes: &mut Notes) -> Result<Map<String, Value>, String> {
         let items = self.items.as_ref().filter(|items| items.seen() > 0);
         let items = items.ok_or_else(|| "its arrays are empty; the type of their items is unknown".to_owned())?;
-        let items = items.schema(&here.child("*"), left_out).map_err(|reason| format!("of its items: {reason}"))?;
+        let items = items.schema(&here.child("*"), notes).map_err(|reason| format!("of its items: {reason}"))?;
         let mut schema = of_type(json!("array"));
         schema.insert("items".to_owned(), Value::Object(items));
         Ok(schema)
     }
 
-    fn object(&self, here: &JsonPointer, left_out: &mut Vec<LeftOut>) -> Result<Map<String, Value>, String> {
-        let Fields { all, further, .. } = &self.fields;
-        let present: u64 = all.iter().map(|(_, values)| values.seen()).sum();
-        let names = all.len() as u64 + further;
-        if *further > 0 || all.len() > MAX_FIXED_FIELDS && present.saturating_mul(2) < names.saturating_mul(self.objects) {
-            return Err(format!("the names of its fields look like data: {names} different ones in {} objects", self.objects));
+    fn object(&self, here: &JsonPointer, notes: &mut Notes) -> Result<Map<String, Value>, String> {
+        if let Some(reason) = self.data_names() {
+            return Err(reason);
         }
-        let (mut properties, mut required, before) = (Map::new(), Vec::new(), left_out.len());
-        for (name, values) in all {
+        let (mut properties, mut required, before) = (Map::new(), Vec::new(), notes.left_out.len());
+        for (name, values) in self.fields.iter() {
             let field = here.child(name);
             let reserved = here.is_root() && RESERVED_FIELDS.contains(&name.as_str());
             let schema = match reserved {
                 true => Err("Forebay adds a column of that name to every record".to_owned()),
-                false => values.schema(&field, left_out),
+                false => values.schema(&field, notes),
             };
             match schema {
                 Ok(schema) => {
@@ -241,16 +282,16 @@ impl Values {
                     }
                     properties.insert(name.clone(), Value::Object(schema));
                 }
-                Err(reason) => left_out.push(LeftOut { field: field.to_string(), reason }),
+                Err(reason) => notes.left_out.push(FieldNote { field: field.to_string(), reason }),
             }
         }
         if properties.is_empty() {
-            let inner = left_out.drain(before..).next();
+            let inner = notes.left_out.drain(before..).next();
             return Err(match inner {
                 None => "it has no field".to_owned(),
                 // That of the innermost field.
-                Some(LeftOut { reason, .. }) if reason.starts_with("of /") => reason,
-                Some(LeftOut { field, reason }) => format!("of {field}: {reason}"),
+                Some(FieldNote { reason, .. }) if reason.starts_with("of /") => reason,
+                Some(FieldNote { field, reason }) => format!("of {field}: {reason}"),
             });
         }
         let mut schema = of_type(json!("object"));
@@ -310,11 +351,11 @@ mod tests {
         inferred
     }
 
-    /// The schema of a field with these values, and why it is left out.
+    /// The schema of a field with these values, and why it is left out or text.
     fn field(values: &[Value]) -> (Value, Option<String>) {
         let records: Vec<_> = values.iter().map(|value| json!({ "id": 1, "a": value })).collect();
-        let InferredSchema { schema, mut left_out } = infer(&records);
-        (schema["properties"]["a"].clone(), left_out.pop().map(|left_out| left_out.reason))
+        let InferredSchema { schema, mut left_out, mut as_text } = infer(&records);
+        (schema["properties"]["a"].clone(), left_out.pop().or(as_text.pop()).map(|note| note.reason))
     }
 
     #[test]
@@ -342,18 +383,45 @@ mod tests {
     fn what_a_schema_can_t_say_is_left_out_with_its_reason() {
         for (values, reason) in [
             (vec![json!(null)], "it is null in every record; its type is unknown"),
-            (vec![json!(1.5), json!("a"), json!("b")], "it has several types: a number with a fraction in 1, text in 2"),
             (vec![json!([])], "its arrays are empty; the type of their items is unknown"),
-            (vec![json!([1, true])], "of its items: it has several types: true or false in 1, an integer in 1"),
             (vec![json!({})], "it has no field"),
             (vec![json!({ "b": { "c": null } })], "of /a/b/c: it is null in every record; its type is unknown"),
-            (vec![json!(u64::MAX), json!(1)], "it has integers above 2^63 - 1, of which a number would keep 15 digits"),
         ] {
             assert_eq!(field(&values), (Value::Null, Some(reason.to_owned())), "{values:?}");
         }
-        let InferredSchema { schema, left_out } = infer(&[json!({ "id": 1, "_offset": 7 })]);
+        let InferredSchema { schema, left_out, .. } = infer(&[json!({ "id": 1, "_offset": 7 })]);
         assert_eq!(schema["properties"], json!({ "id": { "type": "integer" } }));
         assert_eq!(left_out[0].field, "/_offset");
+    }
+
+    #[test]
+    fn a_field_of_several_types_is_text_or_json_that_its_values_fit() {
+        for (values, types, reason) in [
+            (
+                vec![json!(1.5), json!("a"), json!("b"), json!(null)],
+                json!(["number", "string", "null"]),
+                "because it has several types: a number with a fraction in 1, text in 2",
+            ),
+            (
+                vec![json!(1), json!(true)],
+                json!(["boolean", "integer"]),
+                "because it has several types: true or false in 1, an integer in 1",
+            ),
+            (
+                vec![json!({ "b": 1 }), json!("a")],
+                json!(["string", "object"]),
+                "as the text of its JSON, because it has several types: text in 1, an object in 1",
+            ),
+            (
+                vec![json!(u64::MAX), json!(1)],
+                json!(["integer", "string"]),
+                "because it has integers above 2^63 - 1, of which a number would keep 15 digits",
+            ),
+        ] {
+            assert_eq!(field(&values), (json!({ "type": types }), Some(reason.to_owned())), "{values:?}");
+        }
+        let items = field(&[json!([1, true])]).0;
+        assert_eq!(items, json!({ "type": "array", "items": { "type": ["boolean", "integer"] } }));
     }
 
     #[test]
@@ -362,18 +430,19 @@ mod tests {
         let inner =
             json!({ "type": "object", "required": ["b"], "properties": { "b": { "type": "integer" }, "c": { "type": "integer" } } });
         let all = json!({ "type": "object", "required": ["id"], "properties": { "id": { "type": "integer" }, "a": inner } });
-        assert_eq!(inferred, InferredSchema { schema: all, left_out: Vec::new() });
+        assert_eq!(inferred, InferredSchema { schema: all, left_out: Vec::new(), as_text: Vec::new() });
     }
 
     #[test]
-    fn an_object_whose_field_names_are_data_is_left_out() {
+    fn an_object_whose_field_names_are_data_is_json() {
         let record = |n: usize| json!({ "id": n, "by_user": { format!("user-{n}"): 1 } });
         let records: Vec<_> = (0..100).map(record).collect();
-        let left_out = infer(&records).left_out;
-        assert_eq!(left_out[0].field, "/by_user");
-        assert_eq!(left_out[0].reason, "the names of its fields look like data: 100 different ones in 100 objects");
+        let InferredSchema { schema, as_text, .. } = infer(&records);
+        assert_eq!((&schema["properties"]["by_user"], as_text[0].field.as_str()), (&json!({ "type": "object" }), "/by_user"));
+        let names = "as the text of its JSON, because the names of its fields look like data";
+        assert_eq!(as_text[0].reason, format!("{names}: 100 different ones in 100 objects"));
         let records: Vec<_> = (0..MAX_FIELDS + 5).map(record).collect();
-        assert_eq!(infer(&records).left_out[0].reason, "the names of its fields look like data: 1005 different ones in 1005 objects");
+        assert_eq!(infer(&records).as_text[0].reason, format!("{names}: 1005 different ones in 1005 objects"));
         let wide = Value::Object((0..200).map(|n| (format!("column_{n}"), json!(n))).collect());
         assert_eq!(infer(&[wide.clone(), wide]).left_out, [], "many fields, in every record");
     }
@@ -395,7 +464,7 @@ mod tests {
         (0..MAX_DEPTH + 5).for_each(|_| value = json!({ "inner": value }));
         let mut inference = SchemaInference::default();
         inference.add(&json!({ "id": 1, "deep": value }));
-        let InferredSchema { schema, left_out } = inference.schema().unwrap();
+        let InferredSchema { schema, left_out, .. } = inference.schema().unwrap();
         assert_eq!(schema["required"], json!(["id"]));
         assert_eq!(left_out.len(), 1, "{left_out:?}");
         assert!(left_out[0].field == "/deep" && left_out[0].reason.ends_with("/inner: it has no field"), "{left_out:?}");
