@@ -82,9 +82,11 @@
 pub mod arena_headers;
 mod batch;
 pub mod commit_metadata;
+mod cql_name;
 mod cql_type;
 pub mod dead_letter;
 mod decimal;
+mod digits_column;
 mod masked_reason;
 pub mod pem_file;
 pub mod private_file;

@@ -60,10 +60,19 @@ impl Blueprint {
             .zip(self.table.as_deref())
             .and_then(|(transform, table)| key_warnings::warning(&self.pipeline, transform, table));
         let narrow = self.table.iter().flat_map(|table| table.losses().map(narrow));
+        let in_cells = |column: &&Column| column.cql.is_in_cells() && self.pipeline.cassandra.iter().any(|section| !section.is_embedded());
+        let in_cells = self.table.iter().flat_map(|table| table.columns.iter().filter(in_cells)).map(|column| Warning {
+            code: "collection_in_cells".to_owned(),
+            what: format!(
+                "column `{}` is `{}`: each row that is written deletes the older elements first, with a tombstone; `frozen<{2}>` needs none",
+                column.name, column.cql, column.cql
+            ),
+        });
         self.transform
             .iter()
             .flat_map(|transform| transform.warnings())
             .chain(narrow)
+            .chain(in_cells)
             .chain(keys)
             .chain(self.pipeline.security_warnings())
             .collect()

@@ -65,11 +65,12 @@ impl Writer {
         Self { params, queue: WriteQueue::default(), batch_writer: None, outages: None, idle_outage: None }
     }
 
-    fn connected(&mut self, store: Result<Store, WriterError>, outages: Arc<Outages>, cx: &mut Cx<'_, Self>) {
-        let store = match store {
-            Ok(store) => store,
+    fn connected(&mut self, connected: Result<(Store, TableSpec), WriterError>, outages: Arc<Outages>, cx: &mut Cx<'_, Self>) {
+        let (store, spec) = match connected {
+            Ok(connected) => connected,
             Err(error) => return cx.exit(error.into()),
         };
+        self.params.spec = Arc::new(spec);
         tracing::info!(table = self.params.spec.table, store = store.describe(), "connected; table schema verified");
         let WriterParams { pipeline, dead_letters, recreate_topic, sql_fingerprint, ledger, telemetry, clock, .. } = self.params.clone();
         let topic = pipeline.kafka.dead_letter_topic();
@@ -149,8 +150,8 @@ impl Actor for Writer {
         self.outages = Some(Arc::clone(&outages));
         self.idle_outage = Some(outages.guard());
         let (pipeline, spec, own) = (Arc::clone(&self.params.pipeline), Arc::clone(&self.params.spec), Arc::clone(&outages));
-        cx.offload(async move { connect(&pipeline, &spec, &own).await }, move |this: &mut Self, store, cx| {
-            this.connected(store, outages, cx);
+        cx.offload(async move { connect(&pipeline, &spec, &own).await }, move |this: &mut Self, connected, cx| {
+            this.connected(connected, outages, cx);
         });
     }
 

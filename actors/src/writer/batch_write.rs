@@ -83,13 +83,14 @@ pub(super) struct BatchWriter {
     pub(super) ledger: Arc<Ledger>,
 }
 
-/// Connects to the store and prepares the table, retrying until that succeeds.
-pub(super) async fn connect(pipeline: &Pipeline, spec: &TableSpec, outages: &Arc<Outages>) -> Result<Store, WriterError> {
+/// Connects to the store and prepares the table, retrying until that succeeds. Returns the plan of
+/// the table with what the store knows.
+pub(super) async fn connect(pipeline: &Pipeline, spec: &TableSpec, outages: &Arc<Outages>) -> Result<(Store, TableSpec), WriterError> {
     let outage = outages.guard();
     let mut retry = Retry::new(BACKOFF);
     loop {
-        match Store::connect(pipeline, Some(spec)).await {
-            Ok(store) => return Ok(store),
+        match Store::connect_to_write(pipeline, spec).await {
+            Ok(connected) => return Ok(connected),
             Err(error) => wait(&outage, &mut retry, error.into(), false).await?,
         }
     }

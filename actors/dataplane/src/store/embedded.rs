@@ -313,10 +313,18 @@ impl Embedded {
 /// renders them.
 fn declared(cql: &CqlType) -> &'static str {
     match cql {
-        CqlType::Ascii | CqlType::Text | CqlType::Uuid | CqlType::Timeuuid | CqlType::Timestamp | CqlType::Date | CqlType::Decimal => {
-            "TEXT"
-        }
-        CqlType::List(_) => "TEXT_JSON",
+        CqlType::Ascii
+        | CqlType::Date
+        | CqlType::Decimal
+        | CqlType::Duration
+        | CqlType::Inet
+        | CqlType::Text
+        | CqlType::Time
+        | CqlType::Timestamp
+        | CqlType::Timeuuid
+        | CqlType::Uuid
+        | CqlType::Varint => "TEXT",
+        CqlType::List(_) | CqlType::Set(..) | CqlType::Map(..) | CqlType::Tuple(_) | CqlType::Vector(_) | CqlType::User(_) => "TEXT_JSON",
         CqlType::Bigint | CqlType::Int | CqlType::Smallint | CqlType::Tinyint => "INTEGER",
         CqlType::Boolean => "BOOLEAN",
         CqlType::Double | CqlType::Float => "REAL",
@@ -418,8 +426,8 @@ fn widened(number: f32) -> f64 {
     number.to_string().parse().unwrap_or(number.into())
 }
 
-/// Converts a value to JSON, also inside a list.
-fn plain(cell: &Cell<'_>) -> serde_json::Value {
+/// Converts a value to JSON, also inside another value.
+pub(super) fn plain(cell: &Cell<'_>) -> serde_json::Value {
     match *cell {
         Cell::Null | Cell::Unset => serde_json::Value::Null,
         Cell::Bigint(number) => number.into(),
@@ -435,8 +443,22 @@ fn plain(cell: &Cell<'_>) -> serde_json::Value {
         Cell::Timestamp(millis) => render::timestamp(millis).into(),
         Cell::Date(days) => render::date(days.into()).into(),
         Cell::Decimal { unscaled, scale } => render::decimal_of(unscaled, scale).into(),
+        Cell::Time(nanos) => render::time(nanos).into(),
+        Cell::Duration(duration) => render::duration(duration).into(),
+        Cell::Inet(bytes) => render::inet(bytes).into(),
+        Cell::Varint(bytes) => render::varint(bytes).into(),
+        Cell::Vector(numbers) => numbers.iter().map(|number| plain(&Cell::Float(*number))).collect(),
         Cell::List { elements, from, to } => (from..to).map(|at| plain(&elements.value(at))).collect(),
+        Cell::Set(cells, row) => cells.elements(row).map(|element| plain(&element)).collect(),
+        Cell::Map(cells, row) => object(cells.pairs(row).map(|(key, value)| (render::map_key(plain(&key)), plain(&value)))),
+        Cell::ObjectMap(cells, row) => object(cells.pairs(row).map(|(name, value)| (name.to_owned(), plain(&value)))),
+        Cell::Tuple(cells, row) if cells.names().is_empty() => cells.parts(row).map(|part| plain(&part)).collect(),
+        Cell::Tuple(cells, row) => object(cells.names().iter().cloned().zip(cells.parts(row).map(|part| plain(&part)))),
     }
+}
+
+fn object(fields: impl Iterator<Item = (String, serde_json::Value)>) -> serde_json::Value {
+    fields.collect::<serde_json::Map<_, _>>().into()
 }
 
 fn json(value: libsql::Value, declared: Option<&str>) -> serde_json::Value {

@@ -38,8 +38,11 @@ async fn every_type_reads_back_as_it_was_written() {
 
     let reader = Store::connect(&pipeline, None).await.unwrap();
     let answer = reader.query("SELECT * FROM forebay.t ORDER BY seq DESC").await.unwrap();
-    assert_eq!(serde_json::Value::Object(answer.rows[0].clone()), first_row_as_json());
-    assert_eq!(answer.columns.len(), 17);
+    let mut expected = first_row_as_json();
+    // This store has no user-defined types: an object has the fields of the record.
+    expected["place"].as_object_mut().unwrap().remove("zip");
+    assert_eq!(serde_json::Value::Object(answer.rows[0].clone()), expected);
+    assert_eq!(answer.columns.len(), every_type().fields().len());
     assert!(answer.rows[1].iter().all(|(name, value)| value.is_null() != (name == "id" || name == "seq")), "{:?}", answer.rows[1]);
 }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array,
-    Int64Array, ListArray, RecordBatch, StringArray, StringViewArray, TimestampMicrosecondArray,
+    Int64Array, Int64Builder, ListArray, ListBuilder, MapBuilder, MapFieldNames, RecordBatch, StringArray, StringBuilder, StringViewArray,
+    StructArray, TimestampMicrosecondArray,
 };
-use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
+use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimeUnit};
 use forebay_schemas::pipeline::{Pipeline, parse};
 
 use super::{RowSet, TableSpec};
@@ -65,22 +67,96 @@ pub fn every_type() -> Schema {
         Field::new("raw", DataType::Binary, true),
         Field::new("numbers", DataType::List(Arc::new(Field::new_list_field(DataType::Int64, true))), true),
         Field::new("once", DataType::Utf8, true),
+        Field::new("big", DataType::Utf8, true),
+        Field::new("whole", DataType::Int64, true),
+        Field::new("noon", DataType::Utf8, true),
+        Field::new("ip", DataType::Utf8, true),
+        Field::new("length", DataType::Utf8, true),
+        Field::new("tags", list_of(DataType::Utf8), true),
+        Field::new("marks", list_of(DataType::Int64), true),
+        Field::new("attrs", map_of(DataType::Int64), true),
+        Field::new("props", object(), true),
+        Field::new("pair", object(), true),
+        Field::new("place", object(), true),
+        Field::new("embedding", list_of(DataType::Float64), true),
+        Field::new("groups", list_of(list_of(DataType::Int64)), true),
     ])
 }
+
+fn list_of(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(item, true)))
+}
+
+fn map_of(value: DataType) -> DataType {
+    let entry = vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)];
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry.into()), false)), false)
+}
+
+/// An object with two fields of text.
+fn object() -> DataType {
+    DataType::Struct(vec![Field::new("street", DataType::Utf8, true), Field::new("city", DataType::Utf8, true)].into())
+}
+
+/// The user-defined type of [`every_type`].
+pub const PLACE: &str = "place (city text, zip int, street text)";
 
 /// The `[writer]` for [`every_type`].
 pub const WRITER: &str = r#"
 table = "t"
 primary_key = ["id", "seq"]
-columns = { id = "uuid", plain = "ascii", seen = "timestamp", once = "timeuuid" }
 consistency = "LOCAL_ONE"
+[writer.columns]
+id = "uuid"
+plain = "ascii"
+seen = "timestamp"
+once = "timeuuid"
+big = "varint"
+whole = "varint"
+noon = "time"
+ip = "inet"
+length = "duration"
+tags = "frozen<set<text>>"
+marks = "set<bigint>"
+attrs = "map<text, bigint>"
+props = "frozen<map<text, text>>"
+pair = "frozen<tuple<text, text>>"
+place = "frozen<place>"
+embedding = "vector<float, 3>"
+groups = "frozen<set<frozen<list<int>>>>"
 "#;
+
+/// An integer of more than 64 and more than 128 bits.
+const BIG: &str = "-1234567890123456789012345678901234567890123";
 
 /// The first id of [`rows`].
 pub const ID: &str = "0b3c7a52-1d0a-4c9e-8f39-1c26c9b9a001";
 
 /// Two rows of [`every_type`]: one with all values, and one with nulls except in the key.
 pub fn rows() -> RecordBatch {
+    let text = |value: &str| -> ArrayRef { Arc::new(StringArray::from(vec![Some(value), None])) };
+    let mut tags = ListBuilder::new(StringBuilder::new());
+    tags.append_value([Some("b"), Some("a"), Some("b")]);
+    tags.append_null();
+    let names = MapFieldNames { entry: "entries".to_owned(), key: "key".to_owned(), value: "value".to_owned() };
+    let mut attrs = MapBuilder::new(Some(names), StringBuilder::new(), Int64Builder::new());
+    for (key, value) in [("y", 2), ("x", -1)] {
+        attrs.keys().append_value(key);
+        attrs.values().append_value(value);
+    }
+    attrs.append(true).and_then(|()| attrs.append(false)).expect("as many values as keys");
+    let mut groups = ListBuilder::new(ListBuilder::new(Int64Builder::new()));
+    for group in [vec![Some(2), Some(1)], vec![], vec![Some(2), Some(1)]] {
+        groups.values().append_value(group);
+    }
+    groups.append(true);
+    groups.append(false);
+    let DataType::Struct(fields) = object() else { unreachable!("an object is a struct") };
+    let place = || -> ArrayRef {
+        let there = NullBuffer::from(vec![true, false]);
+        Arc::new(StructArray::new(fields.clone(), vec![text("Main"), text("Łódź")], Some(there)))
+    };
+    let marks = ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(3), Some(-1), Some(2), Some(3)]), None]);
+    let embedding = ListArray::from_iter_primitive::<Float64Type, _, _>(vec![Some(vec![Some(0.1), Some(-2.0), Some(1e10)]), None]);
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringViewArray::from(vec![ID, "0b3c7a52-1d0a-4c9e-8f39-1c26c9b9a002"])),
         Arc::new(Int64Array::from(vec![1, -2])),
@@ -98,7 +174,20 @@ pub fn rows() -> RecordBatch {
         Arc::new(Decimal128Array::from(vec![Some(-129), None]).with_precision_and_scale(10, 2).expect("fits")),
         Arc::new(BinaryArray::from_opt_vec(vec![Some(&[0, 255]), None])),
         Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1), Some(-1)]), None])),
-        Arc::new(StringArray::from(vec![Some("d2177dd0-eaa2-11de-a572-001b779c76e3"), None])),
+        text("d2177dd0-eaa2-11de-a572-001b779c76e3"),
+        text(BIG),
+        Arc::new(Int64Array::from(vec![Some(-129), None])),
+        text("12:34:56.5"),
+        text("2001:db8::1"),
+        text("1y2mo3d4h"),
+        Arc::new(tags.finish()),
+        Arc::new(marks),
+        Arc::new(attrs.finish()),
+        place(),
+        place(),
+        place(),
+        Arc::new(embedding),
+        Arc::new(groups.finish()),
     ];
     RecordBatch::try_new(Arc::new(every_type()), columns).expect("the test rows match their schema")
 }
@@ -108,7 +197,10 @@ pub fn first_row_as_json() -> serde_json::Value {
     serde_json::json!({
         "id": ID, "seq": 1, "name": "Łukasz", "plain": "plain", "small": -300, "tiny": -7, "age": 41, "score": 1.5, "ratio": 0.1,
         "ok": true, "at": "2023-11-14T22:13:20.123Z", "seen": "1969-12-31T23:59:59.999Z", "born": "1969-12-31", "price": "-1.29",
-        "raw": "0x00ff", "numbers": [1, -1], "once": "d2177dd0-eaa2-11de-a572-001b779c76e3",
+        "raw": "0x00ff", "numbers": [1, -1], "once": "d2177dd0-eaa2-11de-a572-001b779c76e3", "big": BIG, "whole": "-129", "noon": "12:34:56.500",
+        "ip": "2001:db8::1", "length": "1y2mo3d4h", "tags": ["a", "b"], "marks": [-1, 2, 3], "attrs": { "x": -1, "y": 2 },
+        "props": { "street": "Main", "city": "Łódź" }, "pair": ["Main", "Łódź"],
+        "place": { "city": "Łódź", "zip": null, "street": "Main" }, "embedding": [0.1, -2.0, 10_000_000_000.0], "groups": [[], [2, 1]],
     })
 }
 

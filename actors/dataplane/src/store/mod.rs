@@ -35,7 +35,8 @@ pub use self::embedded::Embedded;
 pub use self::error::{RetryReason, StoreError};
 pub use self::row_check::{Refusal, RowSet};
 pub use self::status::{StoreProbe, StoreStatus};
-pub use self::table_spec::{Column, TableSpec, is_reserved_word};
+pub use self::table_spec::{Column, TableSpec};
+pub use crate::cql_name::is_reserved_word;
 pub use crate::cql_type::CqlType;
 /// The name of the embedded store's file in the data directory.
 pub const EMBEDDED_FILE: &str = "store.db";
@@ -96,21 +97,35 @@ impl Store {
     /// [`Classified::class`](forebay_schemas::error_class::Classified::class) says whether to
     /// retry.
     pub async fn connect(pipeline: &Pipeline, spec: Option<&TableSpec>) -> Result<Self, StoreError> {
+        match spec {
+            Some(spec) => Ok(Self::connect_to_write(pipeline, spec).await?.0),
+            None => Self::open(pipeline, false).await,
+        }
+    }
+
+    /// Connects to the store of a pipeline and prepares the table. Also returns the plan that
+    /// [`RowSet::check`] needs, as [`Self::prepare`] does.
+    ///
+    /// # Errors
+    /// See [`Self::connect`].
+    pub async fn connect_to_write(pipeline: &Pipeline, spec: &TableSpec) -> Result<(Self, TableSpec), StoreError> {
+        let store = Self::open(pipeline, true).await?;
+        let spec = store.prepare(spec).await?;
+        Ok((store, spec))
+    }
+
+    async fn open(pipeline: &Pipeline, to_write: bool) -> Result<Self, StoreError> {
         let Some(table) = &pipeline.cassandra else {
             return Err(StoreError::Unrecoverable {
                 server: "store".to_owned(),
                 message: "the pipeline file has no [cassandra] section; add one".to_owned(),
             });
         };
-        let store = if table.is_embedded() {
-            Self::Embedded(Embedded::open(&pipeline.data_dir().join(EMBEDDED_FILE), &table.keyspace, spec.is_some()).await?)
+        Ok(if table.is_embedded() {
+            Self::Embedded(Embedded::open(&pipeline.data_dir().join(EMBEDDED_FILE), &table.keyspace, to_write).await?)
         } else {
             Self::Cassandra(Cassandra::connect(pipeline, table).await?)
-        };
-        if let Some(spec) = spec {
-            store.prepare(spec).await?;
-        }
-        Ok(store)
+        })
     }
 
     /// Reads the certificates and the key of the store's connections, without connecting.
@@ -122,15 +137,16 @@ impl Store {
     }
 
     /// Creates a missing keyspace and table if the spec allows it, then checks that the table has
-    /// every planned column, with the planned type, and the planned primary key.
+    /// every planned column, with the planned type, and the planned primary key. Returns the spec
+    /// with the fields of its user-defined types.
     ///
     /// # Errors
     /// [`StoreError::Schema`], with the remedy, when the table does not match; another error when
     /// the store can't be queried.
-    pub async fn prepare(&self, spec: &TableSpec) -> Result<(), StoreError> {
+    pub async fn prepare(&self, spec: &TableSpec) -> Result<TableSpec, StoreError> {
         match self {
             Self::Cassandra(cassandra) => cassandra.prepare(spec).await,
-            Self::Embedded(embedded) => embedded.prepare(spec).await,
+            Self::Embedded(embedded) => embedded.prepare(spec).await.map(|()| spec.clone()),
         }
     }
 

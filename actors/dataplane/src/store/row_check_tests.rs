@@ -2,10 +2,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray, TimestampSecondArray,
-    UInt64Array,
+    Array, ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
+    TimestampSecondArray, UInt64Array,
 };
-use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimeUnit};
 
 use super::super::values::{Value, convert};
 use super::{Refusal, RowSet};
@@ -144,6 +144,40 @@ fn a_list_element_that_does_not_fit_refuses_its_row() {
     let lists = vec![Some(vec![Some(1)]), Some(vec![]), Some(vec![Some(2), Some(3_000_000_000)])];
     let refused = refusals("frozen<list<int>>", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists)));
     assert_eq!(refused, [(2, "column v: list element: \"3000000000\" is not a valid int".to_owned())]);
+}
+
+#[test]
+fn text_that_is_not_a_value_of_its_type_refuses_its_row() {
+    let texts = |values: &[&str]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let long = "9".repeat(1_001);
+    for (cql, good, bad) in [
+        ("varint", "-123456789012345678901234567890123456789", "1.5"),
+        ("varint", &long[1..], &long),
+        ("time", "23:59:59.999999999", "24:00:00"),
+        ("inet", "10.0.0.1", "10.0.0.256"),
+        ("inet", "::1", "localhost"),
+        ("duration", "P1Y2M", "1 year"),
+    ] {
+        let refused = refusals(cql, texts(&[good, bad]));
+        assert!(refused.len() == 1 && refused[0].0 == 1 && refused[0].1.ends_with(&format!("is not a valid {cql}")), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_vector_of_another_length_refuses_its_row() {
+    let lists =
+        vec![Some(vec![Some(1.0), Some(2.0)]), Some(vec![Some(1.0)]), None, Some(vec![Some(1.0), None]), Some(vec![Some(1e39), Some(1.0)])];
+    let refused = refusals("vector<float, 2>", Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(lists)));
+    assert_eq!(refused[0], (1, "column v: 1 numbers for a vector of 2".to_owned()));
+    assert_eq!(refused.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 3, 4]);
+}
+
+#[test]
+fn a_value_in_an_object_that_does_not_fit_refuses_its_row_and_names_the_field() {
+    let numbers = Arc::new(Int64Array::from(vec![Some(1), Some(3_000_000_000), None])) as ArrayRef;
+    let objects = StructArray::new(vec![Field::new("n", DataType::Int64, true)].into(), vec![numbers], None);
+    let refused = refusals("frozen<tuple<int>>", Arc::new(objects));
+    assert_eq!(refused, [(1, "column v: n: \"3000000000\" is not a valid int".to_owned())]);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use std::fmt::Write as _;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use forebay_schemas::pipeline::{CassandraSection, FileError, Nulls, Pipeline, WriterSection, nearest};
 
-use crate::cql_type::CqlType;
+use crate::cql_name::{cql_name, is_reserved_word};
+use crate::cql_type::{CqlType, own_fields};
 
 /// The table that a pipeline needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,12 +47,6 @@ pub struct Column {
     pub nulls: Nulls,
 }
 
-/// CQL's reserved words. They need quotes as names, and Forebay's names must work without quotes.
-const RESERVED: &str = "add allow alter and apply asc authorize batch begin by columnfamily create default delete desc describe drop entries \
-    execute from full grant if in index infinity insert into is keyspace limit materialized mbean mbeans modify nan \
-    norecursive not null of on or order primary rename replace revoke schema select set table to token truncate unlogged \
-    unset update use using view where with";
-
 impl TableSpec {
     /// Plans the table for a pipeline whose SELECT returns `output`.
     ///
@@ -78,7 +73,12 @@ impl TableSpec {
         }
         let mut primary_key = Vec::with_capacity(writer.primary_key.len());
         for name in &writer.primary_key {
-            primary_key.push(in_the_select(pipeline, &["writer", "primary_key"], name, &names)?);
+            let at = in_the_select(pipeline, &["writer", "primary_key"], name, &names)?;
+            if let Some(why) = columns[at].cql.unfit_for_key() {
+                let message = format!("`{name}` is `{}`, which can't be part of the primary key: {why}", columns[at].cql);
+                return Err(pipeline.error_at(&["writer", "primary_key"], message, "choose another column, or another type for it"));
+            }
+            primary_key.push(at);
         }
         Ok(Self {
             keyspace: cassandra.keyspace.clone(),
@@ -88,6 +88,11 @@ impl TableSpec {
             create: cassandra.create,
             replication: cassandra.replication,
         })
+    }
+
+    /// Returns the name of the table in statements and messages.
+    pub fn name(&self) -> String {
+        format!("{}.{}", cql_name(&self.keyspace), cql_name(&self.table))
     }
 
     /// Returns whether the column at this index belongs to the primary key.
@@ -156,7 +161,13 @@ fn plan_columns(pipeline: &Pipeline, writer: &WriterSection, output: &Schema) ->
             return Err(pipeline.error_at(sql, format!("the SELECT has two columns `{name}`"), "rename one of them with AS"));
         }
         let cql = match writer.columns.get(name) {
-            Some(declared) => declared_type(pipeline, name, declared, arrow)?,
+            Some(declared) => {
+                let mut cql = declared_type(pipeline, name, declared, arrow)?;
+                if pipeline.cassandra.as_ref().is_some_and(CassandraSection::is_embedded) {
+                    cql.name_fields(arrow);
+                }
+                cql
+            }
             None => CqlType::of(arrow).ok_or_else(|| no_type(pipeline, name, arrow))?,
         };
         let nulls = if writer.primary_key.contains(name) { Nulls::Write } else { writer.nulls.of(name) };
@@ -168,7 +179,12 @@ fn plan_columns(pipeline: &Pipeline, writer: &WriterSection, output: &Schema) ->
 /// Returns what happens to values that do not fit, if any may not.
 fn loss(arrow: &DataType, cql: &CqlType) -> Option<&'static str> {
     match (arrow, cql) {
-        (DataType::List(item), CqlType::List(element)) => loss(item.data_type(), element),
+        (DataType::List(item), CqlType::List(element) | CqlType::Set(_, element)) => loss(item.data_type(), element),
+        (DataType::List(item), CqlType::Vector(_)) => loss(item.data_type(), &CqlType::Float),
+        (DataType::Struct(fields), CqlType::Map(_, pair)) => own_fields(fields).find_map(|(_, field)| loss(field.data_type(), &pair.1)),
+        (DataType::Struct(fields), CqlType::Tuple(parts)) => {
+            own_fields(fields).zip(parts).find_map(|((_, field), part)| loss(field.data_type(), part))
+        }
         (DataType::Float64, CqlType::Float) => Some("a double is rounded to the 6 to 9 digits of a float"),
         (integer, narrow) if integer.is_integer() && CqlType::of(integer).as_ref() != Some(narrow) => match narrow {
             CqlType::Tinyint | CqlType::Smallint | CqlType::Int if width(integer) > width_of(narrow) => {
@@ -201,11 +217,6 @@ fn is_name(name: &str) -> bool {
     name.len() <= 48
         && bytes.next().is_some_and(|b| b.is_ascii_lowercase())
         && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-}
-
-/// Whether a name is a reserved word of CQL, which names no keyspace, table or column of Forebay.
-pub fn is_reserved_word(name: &str) -> bool {
-    RESERVED.split(' ').any(|word| word == name)
 }
 
 fn not_reserved(pipeline: &Pipeline, key: &[&str], what: &str, name: &str) -> Result<(), FileError> {
@@ -244,8 +255,9 @@ fn declared_type(pipeline: &Pipeline, name: &str, declared: &str, arrow: &DataTy
 fn no_type(pipeline: &Pipeline, name: &str, arrow: &DataType) -> FileError {
     let help = match arrow {
         DataType::Null => format!("declare its type: `columns = {{ {name} = \"text\" }}` in [writer]"),
-        DataType::Struct(_) => format!("select its fields one by one, such as {name}['field'] AS {name}_field"),
-        DataType::Map(_, _) => format!("select its values one by one, such as {name}['name'] AS {name}_name"),
+        DataType::Struct(_) => format!(
+            "select its fields one by one, such as {name}['field'] AS {name}_field; or declare its type in [writer], such as columns = {{ {name} = \"frozen<map<text, text>>\" }}"
+        ),
         _ => "convert it in the SQL with CAST".to_owned(),
     };
     pipeline.error_at(&["transformer", "sql"], format!("`{name}` is {arrow} in the SQL, a type that Cassandra can't store"), help)

@@ -43,6 +43,19 @@ fn every_type_has_a_column_in_create_table() {
     raw blob,
     numbers frozen<list<bigint>>,
     once timeuuid,
+    big varint,
+    whole varint,
+    noon time,
+    ip inet,
+    length duration,
+    tags frozen<set<text>>,
+    marks set<bigint>,
+    attrs map<text, bigint>,
+    props frozen<map<text, text>>,
+    pair frozen<tuple<text, text>>,
+    place frozen<place>,
+    embedding vector<float, 3>,
+    groups frozen<set<frozen<list<int>>>>,
     PRIMARY KEY (id, seq)
 )"
     );
@@ -113,6 +126,36 @@ fn a_type_that_cassandra_cannot_store_is_refused_with_a_remedy() {
 }
 
 #[test]
+fn a_column_that_cassandra_cannot_compare_is_refused_in_the_primary_key() {
+    for (declared, why) in
+        [("duration", "durations have no order"), ("frozen<tuple<duration>>", "durations"), ("set<text>", "frozen collection")]
+    {
+        let arrow = match declared {
+            "set<text>" => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
+            "duration" => DataType::Utf8,
+            _ => DataType::Struct(vec![Field::new("d", DataType::Utf8, true)].into()),
+        };
+        let (message, _) = refusal(&format!("{KEYED}\ncolumns = {{ id = \"{declared}\" }}"), vec![("id", arrow)]);
+        assert!(message.contains("can't be part of the primary key") && message.contains(why), "{message}");
+    }
+}
+
+#[test]
+fn objects_become_maps_tuples_and_user_defined_types_and_a_map_has_a_type_of_its_own() {
+    let object = DataType::Struct(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Int64, true)].into());
+    let planned =
+        |declared: &str| plan(&format!("{KEYED}\ncolumns = {{ o = \"{declared}\" }}"), vec![("id", DataType::Utf8), ("o", object.clone())]);
+    assert!(planned("frozen<tuple<text, bigint>>").is_ok() && planned("frozen<thing>").is_ok());
+    for wrong in ["frozen<map<text, text>>", "frozen<tuple<text>>", "frozen<tuple<bigint, text>>", "frozen<list<text>>", "text"] {
+        assert!(planned(wrong).unwrap_err().to_string().contains("which can't become"), "{wrong}");
+    }
+    let entries = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
+    let map = DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false);
+    let spec = plan(KEYED, vec![("id", DataType::Utf8), ("m", map)]).unwrap();
+    assert_eq!(spec.columns[1].cql.to_string(), "frozen<map<text, text>>");
+}
+
+#[test]
 fn a_declared_type_without_a_conversion_is_refused() {
     let writer = format!("{KEYED}\ncolumns = {{ age = \"int\" }}");
     let (message, help) = refusal(&writer, vec![("id", DataType::Utf8), ("age", DataType::Utf8)]);
@@ -125,5 +168,8 @@ fn a_declared_type_without_a_conversion_is_refused() {
 fn an_unknown_declared_type_is_refused_with_a_suggestion() {
     let writer = format!("{KEYED}\ncolumns = {{ id = \"uuidd\" }}");
     let (message, help) = refusal(&writer, vec![("id", DataType::Utf8)]);
-    assert_eq!((message.as_str(), help.as_str()), ("`uuidd` is not a type of CQL", "did you mean `uuid`?"));
+    assert_eq!(
+        (message.as_str(), help.as_str()),
+        ("`uuidd` is not a type of CQL", "did you mean `uuid`? A user-defined type is written frozen<uuidd>")
+    );
 }

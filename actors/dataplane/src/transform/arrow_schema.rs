@@ -10,6 +10,8 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use forebay_schemas::record_schema::{self, Kind, RecordSchema};
 
+use crate::digits_column::digits_column;
+
 /// The hidden column with the index of each row's record. The SQL can't see it.
 pub(super) const RECORD_INDEX: &str = "_row";
 /// The time zone of every timestamp.
@@ -72,20 +74,6 @@ pub(super) fn header_fields() -> Fields {
 /// The entries of the map `_headers`.
 pub(super) fn header_entries() -> FieldRef {
     Arc::new(Field::new("entries", DataType::Struct(header_fields()), false))
-}
-
-/// The suffix of a digits column: next to the column or field of a number, it holds the number's
-/// digits as text.
-const DIGITS_SUFFIX: &str = "#digits";
-
-/// Returns the name of a number's digits column.
-pub(super) fn digits_column(name: &str) -> String {
-    format!("{name}{DIGITS_SUFFIX}")
-}
-
-/// Returns the name of the number that a digits column belongs to.
-pub(super) fn number_of(name: &str) -> Option<&str> {
-    name.strip_suffix(DIGITS_SUFFIX)
 }
 
 /// The names of the fields of type `number` that are cast by their digits.

@@ -24,12 +24,13 @@ use forebay_schemas::json_pointer::JsonPointer;
 use forebay_schemas::pipeline::DriftPolicy;
 use forebay_schemas::record_schema::{Bound, Field, Kind, RecordSchema};
 
-use super::arrow_schema::{UTC, number_of};
+use super::arrow_schema::UTC;
 use super::decode_error::{DecodeError, Result};
 use super::json_cursor::JsonCursor;
 use super::json_scalar::JsonString;
 use super::limits::{MAX_SLICE_BYTES, max_column_bytes};
 use super::{rfc3339, text_values, time_values};
+use crate::digits_column::number_of;
 use crate::{NewField, RawBatch, Reject, RejectStage};
 
 /// The limit for the members of an object whose columns are remembered; see [`Members`].

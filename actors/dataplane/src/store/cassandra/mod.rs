@@ -24,6 +24,7 @@ pub(super) mod tests;
 mod tls;
 #[cfg(test)]
 mod tls_tests;
+mod user_types;
 mod write;
 
 use parking_lot::RwLock;
@@ -48,6 +49,8 @@ use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
 
+#[cfg(test)]
+pub(super) use self::query::json as query_json;
 use self::row_requests::EncodedRow;
 use super::error::StoreError;
 use super::row_check::RowSet;
@@ -166,9 +169,9 @@ impl Cassandra {
         })))
     }
 
-    pub(super) async fn prepare(&self, spec: &TableSpec) -> Result<(), StoreError> {
+    pub(super) async fn prepare(&self, spec: &TableSpec) -> Result<TableSpec, StoreError> {
         let (Inner { server, batch_rows, .. }, session) = (self.0.as_ref(), self.0.session());
-        let partition_key = schema::ensure(server, &session, spec).await?;
+        let (spec, partition_key) = schema::ensure(server, &session, spec).await?;
         let mut insert = session.prepare(spec.insert_cql()).await.map_err(|error| {
             let error = driver_error::prepare_failure(server, &error).into_error();
             if spec.create { schema::being_created(error) } else { error }
@@ -177,7 +180,7 @@ impl Cassandra {
         let table = Table { full_batch: unlogged_batch(&insert, *batch_rows), insert, partition_key, name: spec.table.clone() };
         *self.0.table.write() = Some(Arc::new(table));
         *self.0.control_row.write() = None;
-        Ok(())
+        Ok(spec)
     }
 
     pub(super) async fn describe_table(&self, spec: &TableSpec) -> Result<TableDescription, StoreError> {

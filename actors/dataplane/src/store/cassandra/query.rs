@@ -8,11 +8,12 @@
 use futures_util::StreamExt;
 use scylla::client::session::Session;
 use scylla::errors::NextRowError;
-use scylla::value::{CqlValue, Row};
+use scylla::value::{CqlDuration, CqlValue, Row};
 use serde_json::{Number, Value};
 
 use super::driver_error;
 use crate::store::error::StoreError;
+use crate::store::values::Duration;
 use crate::store::{QueryRow, render};
 
 pub(super) async fn run(
@@ -41,7 +42,7 @@ pub(super) async fn run(
     Ok(columns)
 }
 
-fn json(value: &CqlValue) -> Value {
+pub(in crate::store) fn json(value: &CqlValue) -> Value {
     let float = |number: f64| Number::from_f64(number).map_or_else(|| Value::String(number.to_string()), Value::Number);
     match value {
         CqlValue::Ascii(text) | CqlValue::Text(text) => text.clone().into(),
@@ -62,20 +63,17 @@ fn json(value: &CqlValue) -> Value {
             let (bytes, scale) = decimal.as_signed_be_bytes_slice_and_exponent();
             render::decimal(bytes, scale).map_or_else(|| format!("{decimal:?}").into(), Value::String)
         }
+        CqlValue::Varint(number) => render::varint(number.as_signed_bytes_be_slice()).into(),
+        CqlValue::Time(time) => render::time(time.0).into(),
+        CqlValue::Duration(CqlDuration { months, days, nanoseconds }) => {
+            render::duration(Duration { months: *months, days: *days, nanos: *nanoseconds }).into()
+        }
         CqlValue::Inet(address) => address.to_string().into(),
         CqlValue::List(values) | CqlValue::Set(values) | CqlValue::Vector(values) => values.iter().map(json).collect(),
         CqlValue::Tuple(values) => values.iter().map(|each| each.as_ref().map_or(Value::Null, json)).collect(),
-        CqlValue::Map(pairs) => pairs
-            .iter()
-            .map(|(key, value)| {
-                let key = match json(key) {
-                    Value::String(text) => text,
-                    other => other.to_string(),
-                };
-                (key, json(value))
-            })
-            .collect::<serde_json::Map<_, _>>()
-            .into(),
+        CqlValue::Map(pairs) => {
+            pairs.iter().map(|(key, value)| (render::map_key(json(key)), json(value))).collect::<serde_json::Map<_, _>>().into()
+        }
         CqlValue::UserDefinedType { fields, .. } => fields
             .iter()
             .map(|(name, value)| (name.clone(), value.as_ref().map_or(Value::Null, json)))

@@ -1,7 +1,7 @@
 //! Compares the real table with the planned one, and creates it if it is missing.
 //!
 //! Guarantees that after [`ensure`] the table has every planned column with the planned type, and
-//! the planned primary key.
+//! the planned primary key, and that the fields of its user-defined types are known.
 //!
 //! The table may have other columns; no write touches them. The table decides which columns of the
 //! key are its partition key.
@@ -9,7 +9,7 @@
 use scylla::client::session::Session;
 use scylla::statement::{Consistency, Statement};
 
-use super::driver_error;
+use super::{driver_error, user_types};
 use crate::cql_type::CqlType;
 use crate::store::TableDescription;
 use crate::store::error::{RetryReason, StoreError};
@@ -25,9 +25,10 @@ pub(super) struct RealColumn {
     pub(super) cql: String,
 }
 
-/// Creates a missing keyspace and table if the spec allows it, then checks the table. Returns its
-/// partition key as indexes of the spec's columns.
-pub(super) async fn ensure(server: &str, session: &Session, spec: &TableSpec) -> Result<Vec<usize>, StoreError> {
+/// Creates a missing keyspace and table if the spec allows it, then checks the table. Returns the
+/// spec with the fields of its user-defined types, and the table's partition key as indexes of the
+/// spec's columns.
+pub(super) async fn ensure(server: &str, session: &Session, spec: &TableSpec) -> Result<(TableSpec, Vec<usize>), StoreError> {
     let refused = |(message, remedy)| StoreError::Schema { server: server.to_owned(), message, remedy };
     if !has_keyspace(server, session, spec).await? {
         if !spec.create {
@@ -36,16 +37,21 @@ pub(super) async fn ensure(server: &str, session: &Session, spec: &TableSpec) ->
         define(server, session, spec.create_keyspace_cql()).await?;
         tracing::info!(keyspace = spec.keyspace, "keyspace created");
     }
-    let mut real = columns(server, session, spec).await?;
+    let (spec, unknown) = user_types::resolve(server, session, spec).await?;
+    if let Some(first) = unknown.into_iter().next() {
+        return Err(refused(first));
+    }
+    let mut real = columns(server, session, &spec).await?;
     if real.is_empty() {
         if !spec.create {
-            return Err(refused(no_table(spec)));
+            return Err(refused(no_table(&spec)));
         }
         define(server, session, spec.create_table_cql()).await?;
         tracing::info!(keyspace = spec.keyspace, table = spec.table, "table created");
-        real = columns(server, session, spec).await?;
+        real = columns(server, session, &spec).await?;
     }
-    compare(spec, &real).map_err(refused)
+    let partition_key = compare(&spec, &real).map_err(refused)?;
+    Ok((spec, partition_key))
 }
 
 /// Describes the real table and every difference that [`ensure`] would refuse, without creating
@@ -53,7 +59,10 @@ pub(super) async fn ensure(server: &str, session: &Session, spec: &TableSpec) ->
 pub(super) async fn describe_table(server: &str, session: &Session, spec: &TableSpec) -> Result<TableDescription, StoreError> {
     let keyspace = has_keyspace(server, session, spec).await?;
     let real = if keyspace { columns(server, session, spec).await? } else { Vec::new() };
+    let (spec, unknown) = if keyspace { user_types::resolve(server, session, spec).await? } else { (spec.clone(), Vec::new()) };
+    let spec = &spec;
     let differences = match (keyspace, real.is_empty()) {
+        _ if !unknown.is_empty() => unknown,
         (_, false) => differences(spec, &real),
         _ if spec.create => Vec::new(),
         (true, true) => vec![no_table(spec)],
@@ -68,7 +77,7 @@ async fn has_keyspace(server: &str, session: &Session, spec: &TableSpec) -> Resu
 }
 
 /// A difference and its remedy.
-type Difference = (String, String);
+pub(super) type Difference = (String, String);
 
 fn no_keyspace(spec: &TableSpec) -> Difference {
     (format!("keyspace {} does not exist", spec.keyspace), by_hand(&spec.create_keyspace_cql()))
@@ -83,7 +92,7 @@ fn by_hand(cql: &str) -> String {
 }
 
 /// A statement at consistency ONE, because each node knows the whole schema.
-fn local(cql: &str) -> Statement {
+pub(super) fn local(cql: &str) -> Statement {
     let mut statement = Statement::new(cql);
     statement.set_consistency(Consistency::One);
     statement
@@ -114,16 +123,17 @@ pub(super) fn being_created(error: StoreError) -> StoreError {
     }
 }
 
+pub(super) fn unreadable(server: &str, cause: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Unrecoverable { server: server.to_owned(), message: format!("the tables of system_schema can't be read: {cause}") }
+}
+
 async fn columns(server: &str, session: &Session, spec: &TableSpec) -> Result<Vec<RealColumn>, StoreError> {
     let cql = "SELECT column_name, kind, position, type FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?";
     let answer = session
         .query_unpaged(local(cql), (&spec.keyspace, &spec.table))
         .await
         .map_err(|error| driver_error::execution_failure(server, &error).into_error())?;
-    let unreadable = |cause: &dyn std::fmt::Display| StoreError::Unrecoverable {
-        server: server.to_owned(),
-        message: format!("the tables of system_schema can't be read: {cause}"),
-    };
+    let unreadable = |cause: &dyn std::fmt::Display| unreadable(server, cause);
     let rows = answer.into_rows_result().map_err(|cause| unreadable(&cause))?;
     let mut columns = Vec::with_capacity(rows.rows_num());
     for row in rows.rows::<(String, String, i32, String)>().map_err(|cause| unreadable(&cause))? {
@@ -150,14 +160,16 @@ fn differences(spec: &TableSpec, real: &[RealColumn]) -> Vec<Difference> {
         let there = real.iter().find(|there| there.name == column.name).map(|there| there.cql.as_str());
         let (name, cql) = (&column.name, column.cql.to_string());
         match there {
-            Some(there) if there == cql => {}
-            Some(there) => differences.push((
-                format!("column {name} of table {table} is {there}, the pipeline writes {cql}"),
-                CqlType::parse(there)
-                    .ok()
-                    .and_then(|there| there.time_remedy(&column.arrow, name))
-                    .unwrap_or_else(|| format!("set columns = {{ {name} = \"{there}\" }} in [writer], or name another table")),
-            )),
+            Some(there) if CqlType::parse(there).is_ok_and(|there| there.to_string() == cql) => {}
+            Some(there) => {
+                let remedy = match CqlType::parse(there) {
+                    Ok(there) => there
+                        .time_remedy(&column.arrow, name)
+                        .unwrap_or_else(|| format!("set columns = {{ {name} = {:?} }} in [writer], or name another table", there.to_string())),
+                    Err((why, _)) => format!("leave it out of the SELECT, or name another table: {why}"),
+                };
+                differences.push((format!("column {name} of table {table} is {there}, the pipeline writes {cql}"), remedy));
+            }
             None => differences.push((
                 format!("table {table} has no column {name}"),
                 format!("add it (ALTER TABLE {table} ADD {name} {cql};), or leave it out of the SELECT"),

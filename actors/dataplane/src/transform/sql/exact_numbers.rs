@@ -19,7 +19,8 @@ use datafusion::error::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Case, Cast, Expr, ExprSchemable, LogicalPlan, TryCast};
 
-use crate::transform::arrow_schema::{ExactNumbers, digits_column};
+use crate::digits_column::digits_column;
+use crate::transform::arrow_schema::ExactNumbers;
 
 /// Finds the numbers that a plan casts by their digits. The plan has CASE in place of functions
 /// that choose. `decimals` are the columns of its result that the pipeline file declares `decimal`.

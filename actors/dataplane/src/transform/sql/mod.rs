@@ -31,9 +31,10 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use forebay_schemas::pipeline::{FileError, Pipeline};
 
-use super::arrow_schema::{RECORD_INDEX, SystemColumn, digits_column, table, with_digits};
+use super::arrow_schema::{RECORD_INDEX, SystemColumn, table, with_digits};
 use super::limits::MAX_SQL_BYTES;
 use crate::cql_type::CqlType;
+use crate::digits_column::digits_column;
 
 pub(crate) mod cast;
 mod charged_expr;
