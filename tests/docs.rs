@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 const MAPS: [&str; 4] = ["CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/GLOSSARY.md", "docs/RELEASE.md"];
 
 /// Documents that name tests.
-const GUIDES: [&str; 6] = [
+const GUIDES: [&str; 7] = [
     "docs/RECOVERY.md",
     "docs/SOURCES.md",
     "docs/SCHEMA.md",
     "docs/SQL.md",
+    "docs/TYPES.md",
     "docs/OPERATIONS.md",
     "docs/adr/0015-a-records-sql-is-bounded.md",
 ];

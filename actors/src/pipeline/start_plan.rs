@@ -220,7 +220,7 @@ fn table(pipeline: &Pipeline, spec: &TableSpec, look: &TableDescription) -> Tabl
         store: Store::describe_of(pipeline),
         keyspace: spec.keyspace.clone(),
         keyspace_step,
-        name: if in_cassandra { format!("{}.{}", spec.keyspace, spec.table) } else { spec.table.clone() },
+        name: if in_cassandra { spec.name() } else { spec.table.clone() },
         step,
         cql: cql.into_iter().filter(|(step, _)| in_cassandra && *step == Some(Step::Make)).map(|(_, cql)| cql).collect(),
         columns: columns.collect(),

@@ -185,7 +185,7 @@ fn check_cassandra(p: &Pipeline, cassandra: &CassandraSection) -> Result<(), Fil
         }
         ContactPoints::Servers(servers) => check_servers(p, key, servers.iter().map(String::as_str))?,
     }
-    check_identifier(p, &["cassandra", "keyspace"], &cassandra.keyspace)?;
+    check_table_name(p, &["cassandra", "keyspace"], &cassandra.keyspace)?;
     in_range(p, &["cassandra", "replication"], i64::from(cassandra.replication), 1, 100)?;
     if cassandra.username.is_some() != cassandra.password.is_some() {
         return Err(p.error_at(&["cassandra"], "username and password belong together", "set both, or neither"));
@@ -332,7 +332,7 @@ fn check_consumer(p: &Pipeline, consumer: &ConsumerSection) -> Result<(), FileEr
 }
 
 fn check_writer(p: &Pipeline, writer: &WriterSection) -> Result<(), FileError> {
-    check_identifier(p, &["writer", "table"], &writer.table)?;
+    check_table_name(p, &["writer", "table"], &writer.table)?;
     if writer.primary_key.is_empty() {
         return Err(p.error_at(
             &["writer", "primary_key"],
@@ -341,7 +341,7 @@ fn check_writer(p: &Pipeline, writer: &WriterSection) -> Result<(), FileError> {
         ));
     }
     for (at, column) in writer.primary_key.iter().enumerate() {
-        check_identifier(p, &["writer", "primary_key"], column)?;
+        check_column_name(p, &["writer", "primary_key"], column)?;
         if writer.primary_key[..at].contains(column) {
             return Err(p.error_at(
                 &["writer", "primary_key"],
@@ -351,11 +351,11 @@ fn check_writer(p: &Pipeline, writer: &WriterSection) -> Result<(), FileError> {
         }
     }
     for column in writer.columns.keys() {
-        check_identifier(p, &["writer", "columns", column], column)?;
+        check_column_name(p, &["writer", "columns", column], column)?;
     }
     for column in writer.nulls.named() {
         let key = &["writer", "nulls", column];
-        check_identifier(p, key, column)?;
+        check_column_name(p, key, column)?;
         if writer.primary_key.iter().any(|each| each == column) {
             return Err(p.error_at(key, format!("`{column}` is part of the primary key, which is never null"), "remove it"));
         }
@@ -396,20 +396,36 @@ pub(super) fn check_client_pair(p: &Pipeline, section: &str, certificate: bool, 
     Err(p.error_at(&[section, "tls", set], "certificate and key belong together", "set both, or neither"))
 }
 
-/// Checks a name by Cassandra's rule for unquoted names in lower case, so that `cqlsh` accepts it
-/// as it is.
-fn check_identifier(p: &Pipeline, key: &[&str], name: &str) -> Result<(), FileError> {
-    let mut bytes = name.bytes();
-    let fits = name.len() <= 48
-        && bytes.next().is_some_and(|b| b.is_ascii_lowercase())
-        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if fits {
+/// The limit for the name of a column, in bytes.
+const MAX_COLUMN_NAME: usize = 255;
+
+/// What the name of a column may have, for a message.
+pub const COLUMN_NAMES: &str = "letters, digits, `_`, `-`, `$` and `@`, at most 255 bytes";
+
+/// Whether a name can be that of a column.
+///
+/// Cassandra allows any text between quotes. The names that the SQL gives to an expression without
+/// AS, such as `lower(id)`, are no names of columns here.
+pub fn is_column_name(name: &str) -> bool {
+    (1..=MAX_COLUMN_NAME).contains(&name.len()) && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '$' | '@'))
+}
+
+fn check_column_name(p: &Pipeline, key: &[&str], name: &str) -> Result<(), FileError> {
+    if is_column_name(name) {
+        return Ok(());
+    }
+    Err(p.error_at(key, format!("{name:?} is not a valid name of a column"), format!("use {COLUMN_NAMES}")))
+}
+
+/// Checks the name of a keyspace or a table by Cassandra's rule, which also holds between quotes.
+fn check_table_name(p: &Pipeline, key: &[&str], name: &str) -> Result<(), FileError> {
+    if (1..=48).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         return Ok(());
     }
     Err(p.error_at(
         key,
         format!("{name:?} is not a valid name in Cassandra"),
-        "use lower-case letters, digits and `_`, starting with a letter, at most 48 characters",
+        "use letters, digits and `_`, at most 48 characters; upper and lower case differ",
     ))
 }
 

@@ -65,9 +65,8 @@ fn tables() -> String {
         let natural = natural.map_or_else(|| "must be declared".to_owned(), |cql| format!("`{cql}`"));
         lines.push(format!("| {json} | {sql} | {natural} | {} |", declared.join(", ")));
     }
-    let unfit: Vec<String> = all.iter().filter(|cql| cql.unfit_for_key().is_some()).map(|cql| format!("`{cql}`")).collect();
-    lines.push(String::new());
-    lines.push(format!("Not in a primary key: {}.", unfit.join(", ")));
+    lines.extend(["", "Not in a primary key:", ""].map(str::to_owned));
+    lines.extend(all.iter().filter(|cql| cql.unfit_for_key().is_some()).map(|cql| format!("- `{cql}`")));
     lines.join("\n") + "\n"
 }
 

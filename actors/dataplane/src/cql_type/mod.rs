@@ -161,12 +161,7 @@ impl CqlType {
     /// Gives user-defined types the fields of the objects that become their values, for a store
     /// that knows no such types.
     pub(crate) fn name_fields(&mut self, arrow: &DataType) {
-        let of = |field: &FieldRef| {
-            let name = field.name().clone();
-            let mut cql = Self::of(field.data_type()).unwrap_or(Self::User(UserType { name: name.clone(), fields: None }));
-            cql.name_fields(field.data_type());
-            (name, cql)
-        };
+        let of = |field: &FieldRef| (field.name().clone(), Self::of_any(field.data_type()));
         match (self, arrow) {
             (Self::List(element) | Self::Set(_, element), DataType::List(item) | DataType::LargeList(item)) => {
                 element.name_fields(item.data_type());
@@ -186,6 +181,19 @@ impl CqlType {
             (Self::User(user), DataType::Struct(fields)) => user.fields = Some(own_fields(fields).map(|(_, field)| of(field)).collect()),
             (Self::User(user), _) => user.fields = Some(Vec::new()),
             _ => {}
+        }
+    }
+
+    /// The type that holds every value of an Arrow type, with a type for objects too.
+    fn of_any(arrow: &DataType) -> Self {
+        match arrow {
+            DataType::List(item) | DataType::LargeList(item) => Self::List(Box::new(Self::of_any(item.data_type()))),
+            DataType::Struct(_) => {
+                let mut object = Self::User(UserType { name: "object".to_owned(), fields: None });
+                object.name_fields(arrow);
+                object
+            }
+            simple => Self::of(simple).unwrap_or(Self::Text),
         }
     }
 

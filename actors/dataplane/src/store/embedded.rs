@@ -30,13 +30,14 @@ use super::row_check::{Refusal, RowSet};
 use super::table_spec::TableSpec;
 use super::values::Value as Cell;
 use super::{QueryRow, StoreProbe, StoreStatus, TableDescription, WriteOutcome, render};
+use crate::cql_name::quoted;
 use crate::cql_type::CqlType;
 use crate::private_file;
 
 /// How long to wait for a file that another process has locked.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The column of a row's write timestamp. No column of a SELECT can have this name.
-const TIMESTAMP_COLUMN: &str = "_ts";
+/// The column of a row's write timestamp. Planning the table refuses a SELECT with such a column.
+pub(super) const TIMESTAMP_COLUMN: &str = "_ts";
 
 /// The file of a table.
 #[derive(Clone)]
@@ -193,9 +194,9 @@ impl Embedded {
             other => other,
         };
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE, io)?;
-        if !["main", "temp"].contains(&&*self.keyspace) {
+        if !["main", "temp"].iter().any(|name| self.keyspace.eq_ignore_ascii_case(name)) {
             let file = self.file.display().to_string();
-            let attach = format!("ATTACH DATABASE ? AS \"{}\"", self.keyspace);
+            let attach = format!("ATTACH DATABASE ? AS {}", quoted(&self.keyspace));
             io.block_on(connection.execute(&attach, [file])).map_err(query_error)?;
         }
         io.block_on(connection.execute("PRAGMA query_only = ON", ())).map_err(query_error)?;
@@ -333,36 +334,36 @@ fn declared(cql: &CqlType) -> &'static str {
 }
 
 fn create_table(spec: &TableSpec) -> String {
-    let columns: Vec<_> = spec.columns.iter().map(|column| format!("\"{}\" {}", column.name, declared(&column.cql))).collect();
+    let columns: Vec<_> = spec.columns.iter().map(|column| format!("{} {}", quoted(&column.name), declared(&column.cql))).collect();
     format!(
-        "CREATE TABLE IF NOT EXISTS \"{}\" ({}, {TIMESTAMP_COLUMN} INTEGER NOT NULL, PRIMARY KEY ({})) WITHOUT ROWID",
-        spec.table,
+        "CREATE TABLE IF NOT EXISTS {} ({}, {TIMESTAMP_COLUMN} INTEGER NOT NULL, PRIMARY KEY ({})) WITHOUT ROWID",
+        quoted(&spec.table),
         columns.join(", "),
-        quoted(spec.key_names().into_iter())
+        list(spec.key_names())
     )
 }
 
 fn upsert(spec: &TableSpec) -> String {
+    let table = quoted(&spec.table);
     let mut names: Vec<&str> = spec.columns.iter().map(|column| column.name.as_str()).collect();
     names.push(TIMESTAMP_COLUMN);
     let kept = |name: &str| spec.columns.iter().any(|column| column.name == name && column.nulls == Nulls::Unset);
     let set = |name: &&str| match kept(name) {
-        true => format!("\"{name}\" = coalesce(excluded.\"{name}\", \"{}\".\"{name}\")", spec.table),
-        false => format!("\"{name}\" = excluded.\"{name}\""),
+        true => format!("{column} = coalesce(excluded.{column}, {table}.{column})", column = quoted(name)),
+        false => format!("{column} = excluded.{column}", column = quoted(name)),
     };
     let sets: Vec<_> = names.iter().filter(|name| !spec.key_names().contains(name)).map(set).collect();
     format!(
-        "INSERT INTO \"{table}\" ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {} WHERE excluded.{TIMESTAMP_COLUMN} > \"{table}\".{TIMESTAMP_COLUMN}",
-        quoted(names.iter().copied()),
+        "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {} WHERE excluded.{TIMESTAMP_COLUMN} > {table}.{TIMESTAMP_COLUMN}",
+        list(names.iter().copied()),
         vec!["?"; names.len()].join(", "),
-        quoted(spec.key_names().into_iter()),
+        list(spec.key_names()),
         sets.join(", "),
-        table = spec.table,
     )
 }
 
-fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().map(quoted).collect::<Vec<_>>().join(", ")
 }
 
 fn no_table(spec: &TableSpec) -> (String, String) {

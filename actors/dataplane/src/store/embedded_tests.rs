@@ -1,4 +1,8 @@
 use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 
 use super::*;
 use crate::store::fixtures::{WRITER, every_type, first_row_as_json, pairs, pipeline, rows, small};
@@ -44,6 +48,26 @@ async fn every_type_reads_back_as_it_was_written() {
     assert_eq!(serde_json::Value::Object(answer.rows[0].clone()), expected);
     assert_eq!(answer.columns.len(), every_type().fields().len());
     assert!(answer.rows[1].iter().all(|(name, value)| value.is_null() != (name == "id" || name == "seq")), "{:?}", answer.rows[1]);
+}
+
+#[tokio::test]
+async fn names_that_need_quotes_are_created_written_and_queried() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = "table = \"Order\"\nprimary_key = [\"userId\"]\nnulls = { group = \"unset\" }";
+    let pipeline = pipeline(&folder.path().join("f.toml"), "\"embedded\"", "Shop", writer);
+    let fields = ["userId", "group", "größe"].map(|name| Field::new(name, DataType::Utf8, true));
+    let schema = Arc::new(Schema::new(fields.to_vec()));
+    let spec = TableSpec::plan(&pipeline, &schema).unwrap();
+    let store = Store::connect(&pipeline, Some(&spec)).await.unwrap();
+    for (at, group) in [(10, Some("a")), (20, None)] {
+        let texts = [Some("u1"), group, Some("12")].map(|text| Arc::new(StringArray::from(vec![text])) as ArrayRef);
+        let batch = RecordBatch::try_new(Arc::clone(&schema), texts.to_vec()).unwrap();
+        let (fit, _) = RowSet::check(&spec, &batch, &[at]).unwrap();
+        assert_eq!(store.write(&fit, &|| ()).await.unwrap().written, 1);
+    }
+    let answer = store.query("SELECT \"userId\", \"group\", \"größe\" FROM \"Shop\".\"Order\"").await.unwrap();
+    let expected = serde_json::json!([{ "userId": "u1", "group": "a", "größe": "12" }]);
+    assert_eq!(serde_json::to_value(answer.rows).unwrap(), expected);
 }
 
 #[tokio::test]

@@ -9,9 +9,9 @@
 use std::fmt::Write as _;
 
 use datafusion::arrow::datatypes::{DataType, Schema};
-use forebay_schemas::pipeline::{CassandraSection, FileError, Nulls, Pipeline, WriterSection, nearest};
+use forebay_schemas::pipeline::{COLUMN_NAMES, CassandraSection, FileError, Nulls, Pipeline, WriterSection, is_column_name, nearest};
 
-use crate::cql_name::{cql_name, is_reserved_word};
+use crate::cql_name::{cql_name, cql_names};
 use crate::cql_type::{CqlType, own_fields};
 
 /// The table that a pipeline needs.
@@ -60,9 +60,6 @@ impl TableSpec {
     pub fn plan(pipeline: &Pipeline, output: &Schema) -> Result<Self, FileError> {
         let cassandra: &CassandraSection = pipeline.cassandra.as_ref().expect("a pipeline that writes has [cassandra]");
         let writer: &WriterSection = pipeline.writer.as_ref().expect("a pipeline that writes has [writer]");
-        not_reserved(pipeline, &["cassandra", "keyspace"], "a keyspace", &cassandra.keyspace)?;
-        not_reserved(pipeline, &["writer", "table"], "a table", &writer.table)?;
-
         let names: Vec<&str> = output.fields().iter().map(|field| field.name().as_str()).collect();
         let columns = plan_columns(pipeline, writer, output)?;
         for name in writer.columns.keys() {
@@ -122,49 +119,54 @@ impl TableSpec {
     pub fn create_keyspace_cql(&self) -> String {
         format!(
             "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {{'class': 'NetworkTopologyStrategy', 'replication_factor': {}}} AND durable_writes = true",
-            self.keyspace, self.replication
+            cql_name(&self.keyspace),
+            self.replication
         )
     }
 
     /// Returns the statement that creates the table.
     pub fn create_table_cql(&self) -> String {
-        let mut cql = format!("CREATE TABLE IF NOT EXISTS {}.{} (\n", self.keyspace, self.table);
+        let mut cql = format!("CREATE TABLE IF NOT EXISTS {} (\n", self.name());
         for column in &self.columns {
-            let _ = writeln!(cql, "    {} {},", column.name, column.cql);
+            let _ = writeln!(cql, "    {} {},", cql_name(&column.name), column.cql);
         }
-        let _ = write!(cql, "    PRIMARY KEY ({})\n)", self.key_names().join(", "));
+        let _ = write!(cql, "    PRIMARY KEY ({})\n)", cql_names(self.key_names()));
         cql
     }
 
     /// Returns the INSERT for a row. Its last value is the write timestamp in microseconds.
     pub fn insert_cql(&self) -> String {
-        let names: Vec<_> = self.columns.iter().map(|column| column.name.as_str()).collect();
-        let marks = vec!["?"; names.len()].join(", ");
-        format!("INSERT INTO {}.{} ({}) VALUES ({marks}) USING TIMESTAMP ?", self.keyspace, self.table, names.join(", "))
+        let names = cql_names(self.columns.iter().map(|column| column.name.as_str()));
+        let marks = vec!["?"; self.columns.len()].join(", ");
+        format!("INSERT INTO {} ({names}) VALUES ({marks}) USING TIMESTAMP ?", self.name())
     }
 }
 
 fn plan_columns(pipeline: &Pipeline, writer: &WriterSection, output: &Schema) -> Result<Vec<Column>, FileError> {
     let sql = &["transformer", "sql"];
+    let is_embedded = pipeline.cassandra.as_ref().is_some_and(CassandraSection::is_embedded);
     let mut columns: Vec<Column> = Vec::with_capacity(output.fields().len());
     for field in output.fields() {
         let (name, arrow) = (field.name(), field.data_type());
-        if !is_name(name) {
-            return Err(pipeline.error_at(
-                sql,
-                format!("`{name}` can't be a column of the table"),
-                "give it a name with AS: a lower-case letter, then lower-case letters, digits and `_`; at most 48 characters",
-            ));
+        if !is_column_name(name) {
+            let remedy = format!("give it a name with AS: {COLUMN_NAMES}");
+            return Err(pipeline.error_at(sql, format!("`{name}` can't be a column of the table"), remedy));
         }
-        not_reserved(pipeline, sql, "a column", name)?;
+        if is_embedded {
+            fits_sqlite(pipeline, name, &columns)?;
+        }
         if columns.iter().any(|column| column.name == *name) {
             return Err(pipeline.error_at(sql, format!("the SELECT has two columns `{name}`"), "rename one of them with AS"));
         }
         let cql = match writer.columns.get(name) {
             Some(declared) => {
                 let mut cql = declared_type(pipeline, name, declared, arrow)?;
-                if pipeline.cassandra.as_ref().is_some_and(CassandraSection::is_embedded) {
+                if is_embedded {
                     cql.name_fields(arrow);
+                    if !cql.takes(arrow) {
+                        let message = format!("`{name}` is {arrow} in the SQL, which the embedded store can't keep as `{cql}`");
+                        return Err(pipeline.error_at(&["writer", "columns", name], message, "select its fields one by one"));
+                    }
                 }
                 cql
             }
@@ -209,22 +211,17 @@ fn width_of(cql: &CqlType) -> usize {
     }
 }
 
-/// Returns whether Cassandra accepts the name in lower case and without quotes.
-///
-/// No other name is put into a statement.
-fn is_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    name.len() <= 48
-        && bytes.next().is_some_and(|b| b.is_ascii_lowercase())
-        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-}
-
-fn not_reserved(pipeline: &Pipeline, key: &[&str], what: &str, name: &str) -> Result<(), FileError> {
-    if is_reserved_word(name) {
-        let help = format!("choose another name, such as `{name}_`");
-        return Err(pipeline.error_at(key, format!("`{name}` is a reserved word of CQL and can't name {what}"), help));
+/// Checks that SQLite can have a column with this name beside the others: it ignores the case of
+/// ASCII letters, and one column is the store's own.
+fn fits_sqlite(pipeline: &Pipeline, name: &str, columns: &[Column]) -> Result<(), FileError> {
+    let refused = |message| Err(pipeline.error_at(&["transformer", "sql"], message, "rename it with AS"));
+    if name.eq_ignore_ascii_case(super::embedded::TIMESTAMP_COLUMN) {
+        return refused(format!("`{name}` is the embedded store's column of write timestamps"));
     }
-    Ok(())
+    match columns.iter().find(|column| column.name != *name && column.name.eq_ignore_ascii_case(name)) {
+        Some(other) => refused(format!("the embedded store can't tell the columns `{}` and `{name}` apart", other.name)),
+        None => Ok(()),
+    }
 }
 
 /// Returns the column's index in the SELECT.

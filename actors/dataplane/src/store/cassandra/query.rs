@@ -28,7 +28,7 @@ pub(super) async fn run(
     if !word.eq_ignore_ascii_case("select") {
         return Err(refused(format!("{word:?} is not allowed in a query; use SELECT")));
     }
-    session.use_keyspace(keyspace, false).await.map_err(|error| driver_error::use_keyspace_error(server, &error))?;
+    session.use_keyspace(keyspace, true).await.map_err(|error| driver_error::use_keyspace_error(server, &error))?;
     let pager = session.query_iter(cql, ()).await.map_err(|error| driver_error::pager_error(server, &error))?;
     let columns: Vec<String> = pager.column_specs().iter().map(|spec| spec.name().to_owned()).collect();
     let mut rows = pager.rows_stream::<Row>().map_err(|cause| refused(cause.to_string()))?;

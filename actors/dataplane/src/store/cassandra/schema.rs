@@ -10,6 +10,7 @@ use scylla::client::session::Session;
 use scylla::statement::{Consistency, Statement};
 
 use super::{driver_error, user_types};
+use crate::cql_name::cql_name;
 use crate::cql_type::CqlType;
 use crate::store::TableDescription;
 use crate::store::error::{RetryReason, StoreError};
@@ -80,11 +81,11 @@ async fn has_keyspace(server: &str, session: &Session, spec: &TableSpec) -> Resu
 pub(super) type Difference = (String, String);
 
 fn no_keyspace(spec: &TableSpec) -> Difference {
-    (format!("keyspace {} does not exist", spec.keyspace), by_hand(&spec.create_keyspace_cql()))
+    (format!("keyspace {} does not exist", cql_name(&spec.keyspace)), by_hand(&spec.create_keyspace_cql()))
 }
 
 fn no_table(spec: &TableSpec) -> Difference {
-    (format!("table {}.{} does not exist", spec.keyspace, spec.table), by_hand(&spec.create_table_cql()))
+    (format!("table {} does not exist", spec.name()), by_hand(&spec.create_table_cql()))
 }
 
 fn by_hand(cql: &str) -> String {
@@ -152,20 +153,27 @@ pub(super) fn compare(spec: &TableSpec, real: &[RealColumn]) -> Result<Vec<usize
     Ok(spec.primary_key[..parts].to_vec())
 }
 
+/// Returns a name as a key of the pipeline file.
+fn toml_key(name: &str) -> String {
+    let is_bare = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    if is_bare { name.to_owned() } else { format!("{name:?}") }
+}
+
 /// Returns all differences between the planned and the real table.
 fn differences(spec: &TableSpec, real: &[RealColumn]) -> Vec<Difference> {
-    let table = format!("{}.{}", spec.keyspace, spec.table);
+    let table = spec.name();
     let mut differences = Vec::new();
     for column in &spec.columns {
         let there = real.iter().find(|there| there.name == column.name).map(|there| there.cql.as_str());
-        let (name, cql) = (&column.name, column.cql.to_string());
+        let (name, cql) = (cql_name(&column.name), column.cql.to_string());
         match there {
             Some(there) if CqlType::parse(there).is_ok_and(|there| there.to_string() == cql) => {}
             Some(there) => {
                 let remedy = match CqlType::parse(there) {
-                    Ok(there) => there
-                        .time_remedy(&column.arrow, name)
-                        .unwrap_or_else(|| format!("set columns = {{ {name} = {:?} }} in [writer], or name another table", there.to_string())),
+                    Ok(there) => there.time_remedy(&column.arrow, &column.name).unwrap_or_else(|| {
+                        let key = toml_key(&column.name);
+                        format!("set columns = {{ {key} = {:?} }} in [writer], or name another table", there.to_string())
+                    }),
                     Err((why, _)) => format!("leave it out of the SELECT, or name another table: {why}"),
                 };
                 differences.push((format!("column {name} of table {table} is {there}, the pipeline writes {cql}"), remedy));
