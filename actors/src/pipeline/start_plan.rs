@@ -18,7 +18,7 @@ use forebay_schemas::offset::{Checkpoint, Offset, Partition};
 use forebay_schemas::pipeline::Pipeline;
 use forebay_schemas::run_plan::{
     ColumnPlan, CursorPlan, FetchPlan, GroupPlan, JournalPlan, RetentionPlan, RunPlan, SettingPlan, SqlPlan, StartPlan, Step, TablePlan,
-    TopicPlan,
+    TopicPlan, Warning,
 };
 use forebay_schemas::source_read::Read;
 
@@ -75,9 +75,10 @@ pub fn plan_start(
                 plan.changes.push(format!("create keyspace {}, {} replicas per datacenter", spec.keyspace, spec.replication));
             }
             if there.step == Step::Make {
-                let (columns, key) = (spec.columns.len(), spec.key_names().join(", "));
+                let (columns, key) = (spec.columns.len(), spec.key_cql(spec.partition));
                 plan.changes.push(format!("create table {} of {columns} columns, primary key ({key})", there.name));
             }
+            plan.warnings.extend(look.options.iter().map(|what| Warning { code: "table_option".to_owned(), what: what.clone() }));
             plan.problems.extend(look.differences.iter().map(|(what, remedy)| format!("{what}; {remedy}")));
             plan.table = Some(there);
         }

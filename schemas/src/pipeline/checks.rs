@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{
     Bytes, CassandraSection, ConsumerSection, ContactPoints, FetcherSection, FileError, HumanDuration, LineageSection, Pipeline, Property,
-    RESERVED_PROPERTIES, WriterSection, api_checks, paging_checks, request, secret_checks, source_checks, source_incremental,
+    RESERVED_PROPERTIES, api_checks, paging_checks, request, secret_checks, source_checks, source_incremental, writer_checks,
 };
 use crate::run_plan::Warning;
 
@@ -34,7 +34,7 @@ pub(super) fn check(p: &Pipeline) -> Result<(), FileError> {
         check_consumer(p, consumer)?;
     }
     if let Some(writer) = &p.writer {
-        check_writer(p, writer)?;
+        writer_checks::check(p, writer)?;
     }
     api_checks::check(p)?;
     in_range(p, &["journal", "segment"], i64::try_from(p.journal.segment.0).unwrap_or(i64::MAX), 64 << 10, 1 << 30)?;
@@ -185,7 +185,7 @@ fn check_cassandra(p: &Pipeline, cassandra: &CassandraSection) -> Result<(), Fil
         }
         ContactPoints::Servers(servers) => check_servers(p, key, servers.iter().map(String::as_str))?,
     }
-    check_table_name(p, &["cassandra", "keyspace"], &cassandra.keyspace)?;
+    writer_checks::check_table_name(p, &["cassandra", "keyspace"], &cassandra.keyspace)?;
     in_range(p, &["cassandra", "replication"], i64::from(cassandra.replication), 1, 100)?;
     if cassandra.username.is_some() != cassandra.password.is_some() {
         return Err(p.error_at(&["cassandra"], "username and password belong together", "set both, or neither"));
@@ -331,41 +331,6 @@ fn check_consumer(p: &Pipeline, consumer: &ConsumerSection) -> Result<(), FileEr
     bytes_in_range(p, &["consumer", "budget"], consumer.budget, 1 << 10, 64 << 30)
 }
 
-fn check_writer(p: &Pipeline, writer: &WriterSection) -> Result<(), FileError> {
-    check_table_name(p, &["writer", "table"], &writer.table)?;
-    if writer.primary_key.is_empty() {
-        return Err(p.error_at(
-            &["writer", "primary_key"],
-            "the primary key has no column",
-            "add at least one column of the SQL, such as [\"id\"]",
-        ));
-    }
-    for (at, column) in writer.primary_key.iter().enumerate() {
-        check_column_name(p, &["writer", "primary_key"], column)?;
-        if writer.primary_key[..at].contains(column) {
-            return Err(p.error_at(
-                &["writer", "primary_key"],
-                format!("`{column}` occurs twice in the primary key"),
-                "list each column once",
-            ));
-        }
-    }
-    for column in writer.columns.keys() {
-        check_column_name(p, &["writer", "columns", column], column)?;
-    }
-    for column in writer.nulls.named() {
-        let key = &["writer", "nulls", column];
-        check_column_name(p, key, column)?;
-        if writer.primary_key.iter().any(|each| each == column) {
-            return Err(p.error_at(key, format!("`{column}` is part of the primary key, which is never null"), "remove it"));
-        }
-    }
-    let rows = i64::try_from(writer.batch_rows).unwrap_or(i64::MAX);
-    in_range(p, &["writer", "batch_rows"], rows, 1, 500)?;
-    let in_flight = i64::try_from(writer.in_flight).unwrap_or(i64::MAX);
-    in_range(p, &["writer", "in_flight"], in_flight, 1, 1_024)
-}
-
 /// Whether a host, without brackets or port, is a name or an address of the loopback interface.
 pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -394,39 +359,6 @@ pub(super) fn check_client_pair(p: &Pipeline, section: &str, certificate: bool, 
     }
     let set = if key { "key" } else { "certificate" };
     Err(p.error_at(&[section, "tls", set], "certificate and key belong together", "set both, or neither"))
-}
-
-/// The limit for the name of a column, in bytes.
-const MAX_COLUMN_NAME: usize = 255;
-
-/// What the name of a column may have, for a message.
-pub const COLUMN_NAMES: &str = "letters, digits, `_`, `-`, `$` and `@`, at most 255 bytes";
-
-/// Whether a name can be that of a column.
-///
-/// Cassandra allows any text between quotes. The names that the SQL gives to an expression without
-/// AS, such as `lower(id)`, are no names of columns here.
-pub fn is_column_name(name: &str) -> bool {
-    (1..=MAX_COLUMN_NAME).contains(&name.len()) && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '$' | '@'))
-}
-
-fn check_column_name(p: &Pipeline, key: &[&str], name: &str) -> Result<(), FileError> {
-    if is_column_name(name) {
-        return Ok(());
-    }
-    Err(p.error_at(key, format!("{name:?} is not a valid name of a column"), format!("use {COLUMN_NAMES}")))
-}
-
-/// Checks the name of a keyspace or a table by Cassandra's rule, which also holds between quotes.
-fn check_table_name(p: &Pipeline, key: &[&str], name: &str) -> Result<(), FileError> {
-    if (1..=48).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        return Ok(());
-    }
-    Err(p.error_at(
-        key,
-        format!("{name:?} is not a valid name in Cassandra"),
-        "use letters, digits and `_`, at most 48 characters; upper and lower case differ",
-    ))
 }
 
 pub(super) fn check_pointer(p: &Pipeline, key: &[&str], pointer: &str) -> Result<(), FileError> {

@@ -5,7 +5,7 @@
 //! the SQL, the schema and the table checks those (`forebay check` runs all checks).
 //!
 //! * `sections`: the keys and their defaults.
-//! * `checks`, `api_checks`, `paging_checks`, `secret_checks`: what must hold beyond that.
+//! * `checks`, `api_checks`, `paging_checks`, `secret_checks`, `writer_checks`: what must hold beyond that.
 //! * `paging`, `request`: how `[fetcher]` asks for pages, and what its requests are made of.
 //! * `error`: errors with their location.
 
@@ -27,7 +27,9 @@ mod source_incremental;
 mod source_response;
 mod source_window;
 mod units;
+mod writer_checks;
 mod writer_nulls;
+mod writer_table;
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +53,9 @@ pub use source_incremental::{IncrementalSection, OverlapValue};
 pub use source_response::{BodyFormat, ErrorSection, RecordsSection, RequestRate, StatusesSection};
 pub use source_window::WindowSection;
 pub use units::{Bytes, HumanDuration};
+pub use writer_checks::{COLUMN_NAMES, is_column_name};
 pub use writer_nulls::{Nulls, NullsSection};
+pub use writer_table::{ClusteringOrder, PrimaryKey, TableOption};
 
 /// A checked pipeline file.
 #[derive(Debug, Clone, Deserialize)]

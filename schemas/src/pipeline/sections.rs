@@ -11,9 +11,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    AddedField, AuthSection, Body, BodyFormat, Bytes, CursorSection, ErrorSection, FoundPaging, HumanDuration, IncrementalSection, Method,
-    NullsSection, PagingSection, QueryValue, RecordsSection, RequestRate, Secret, SourceTlsSection, StatusesSection, WindowSection, paging,
-    source_response,
+    AddedField, AuthSection, Body, BodyFormat, Bytes, ClusteringOrder, CursorSection, ErrorSection, FoundPaging, HumanDuration,
+    IncrementalSection, Method, NullsSection, PagingSection, PrimaryKey, QueryValue, RecordsSection, RequestRate, Secret, SourceTlsSection,
+    StatusesSection, TableOption, WindowSection, paging, source_response,
 };
 use crate::http_url::HttpUrl;
 use crate::run::MaxRejected;
@@ -315,8 +315,18 @@ pub enum DriftPolicy {
 pub struct WriterSection {
     /// The table.
     pub table: String,
-    /// The columns of the primary key; the first is the partition key.
-    pub primary_key: Vec<String>,
+    /// The primary key as CQL writes it: `["id", "at"]`, or `[["tenant", "id"], "at"]` with a
+    /// partition key of several columns.
+    pub primary_key: PrimaryKey,
+    /// The order of clustering columns, such as `["at desc"]`. The others are ascending.
+    #[serde(default)]
+    pub clustering_order: Vec<ClusteringOrder>,
+    /// The columns that all rows of a partition share.
+    #[serde(default, rename = "static")]
+    pub statics: Option<Vec<String>>,
+    /// Options of a table that is created, such as `{ gc_grace_seconds = 3600 }`.
+    #[serde(default)]
+    pub options: BTreeMap<String, TableOption>,
     /// CQL types of columns, where they don't follow from the SQL.
     #[serde(default)]
     pub columns: BTreeMap<String, String>,

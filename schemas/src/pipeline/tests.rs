@@ -295,6 +295,47 @@ fn names_of_topics_and_tables_follow_the_rules_of_their_servers() {
 }
 
 #[test]
+fn a_table_is_described_in_the_words_of_cql() {
+    let writer = |more: &str| parse_text(&USERS.replace("primary_key = [\"id\"]", more)).map(|pipeline| pipeline.writer.unwrap());
+    let flat = writer("primary_key = [\"id\", \"at\"]").unwrap().primary_key;
+    assert_eq!(
+        (flat.to_vec(), flat.partition(), flat.clustering()),
+        (vec!["id".to_owned(), "at".to_owned()], None, &["at".to_owned()][..])
+    );
+    let nested = writer("primary_key = [[\"a\", \"userId\"], \"at\"]\nclustering_order = [\"at DESC\"]").unwrap();
+    assert_eq!((nested.primary_key.len(), nested.primary_key.partition()), (3, Some(2)));
+    assert!(nested.clustering_order[0].descending);
+
+    for (more, part) in [
+        ("primary_key = []", "the primary key has no column"),
+        ("primary_key = [\"a\", [\"b\"]]", "only the first part of a primary key can be a list"),
+        ("primary_key = [[]]", "only the first part"),
+        ("primary_key = [[\"a\", \"b\"], \"a\"]", "`a` occurs twice"),
+        ("primary_key = [3]", "a column, or first a list"),
+        ("primary_key = [\"a b\"]", "is not a valid name of a column"),
+        ("primary_key = [\"a\", \"b\"]\nclustering_order = [\"b\"]", "has no order"),
+        ("primary_key = [\"a\", \"b\"]\nclustering_order = [\"b down\"]", "is not an order"),
+        ("primary_key = [\"a\", \"b\"]\nclustering_order = [\"a desc\"]", "`a` is not a clustering column"),
+        ("primary_key = [\"a\", \"b\"]\nclustering_order = [\"b desc\", \"b asc\"]", "`b` has two orders"),
+        ("primary_key = [\"a\"]\nstatic = [\"b\"]", "without clustering columns"),
+        ("primary_key = [\"a\", \"b\"]\nstatic = [\"b\"]", "is part of the primary key"),
+        ("primary_key = [\"a\"]\noptions = { \"GC grace\" = 1 }", "is not an option of a table"),
+    ] {
+        let error = writer(more).unwrap_err().to_string();
+        assert!(error.contains(part), "{more}: {error}");
+    }
+}
+
+#[test]
+fn the_embedded_store_has_no_static_columns_and_no_options() {
+    for more in ["static = [\"b\"]", "options = { gc_grace_seconds = 1 }"] {
+        let text = USERS.replace("primary_key = [\"id\"]", &format!("primary_key = [\"a\", \"c\"]\n{more}"));
+        let embedded = text.replace("contact_points = [\"127.0.0.1:9042\"]", "contact_points = \"embedded\"");
+        assert!(parse_text(&embedded).unwrap_err().to_string().contains("the embedded store has no"), "{more}");
+    }
+}
+
+#[test]
 fn nulls_are_written_unless_unset_for_the_table_or_a_column() {
     let nulls = |line: &str| parse_text(&format!("{USERS}{line}\n")).unwrap().writer.unwrap().nulls;
     assert_eq!(nulls("").of("phone"), Nulls::Write);

@@ -114,7 +114,7 @@ impl Embedded {
             };
             let columns =
                 real.into_iter().map(|(name, declared, _)| (name, declared)).filter(|(name, _)| name != TIMESTAMP_COLUMN).collect();
-            Ok(TableDescription { keyspace: None, columns, differences })
+            Ok(TableDescription { columns, differences, ..TableDescription::default() })
         })
         .await
     }
@@ -334,12 +334,14 @@ fn declared(cql: &CqlType) -> &'static str {
 }
 
 fn create_table(spec: &TableSpec) -> String {
+    let order = |at: usize| if spec.is_descending(at) { " DESC" } else { "" };
+    let key: Vec<_> = spec.primary_key.iter().map(|&at| format!("{}{}", quoted(&spec.columns[at].name), order(at))).collect();
     let columns: Vec<_> = spec.columns.iter().map(|column| format!("{} {}", quoted(&column.name), declared(&column.cql))).collect();
     format!(
         "CREATE TABLE IF NOT EXISTS {} ({}, {TIMESTAMP_COLUMN} INTEGER NOT NULL, PRIMARY KEY ({})) WITHOUT ROWID",
         quoted(&spec.table),
         columns.join(", "),
-        list(spec.key_names())
+        key.join(", ")
     )
 }
 

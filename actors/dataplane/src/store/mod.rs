@@ -71,6 +71,8 @@ pub struct TableDescription {
     pub columns: Vec<(String, String)>,
     /// The differences that prevent the pipeline from writing, each with its remedy.
     pub differences: Vec<(String, String)>,
+    /// The options of the table that differ from those of the pipeline file.
+    pub options: Vec<String>,
 }
 
 /// The outcome of writing a micro-batch: each row is written, rejected or unwritten.

@@ -84,7 +84,7 @@ impl RowSet {
             }
             if let Some(key_index) = spec.primary_key.iter().position(|&key| key == at) {
                 for row in 0..batch.num_rows() {
-                    if let Some(why) = unfit_key(&cells.value(row), key_index, &column.cql, spec.primary_key.len()) {
+                    if let Some(why) = unfit_key(&cells.value(row), key_index, &column.cql, spec) {
                         refuse(row, &column.name, why);
                     }
                 }
@@ -169,11 +169,13 @@ fn last_of_each_key(rows: Vec<u32>, write_ts: &[i64], keys: &[&Cells]) -> Vec<u3
 }
 
 /// Returns why a value can't be the key column at this index of the primary key.
-fn unfit_key(value: &Value<'_>, key_index: usize, cql: &CqlType, parts: usize) -> Option<Reason> {
-    let what = if key_index == 0 { "the partition key" } else { "the primary key" };
+fn unfit_key(value: &Value<'_>, key_index: usize, cql: &CqlType, spec: &TableSpec) -> Option<Reason> {
+    let partition = spec.partition.unwrap_or(1);
+    let what = if key_index < partition { "the partition key" } else { "the primary key" };
     match value {
         Value::Null => Some(Reason::plain(format!("null in {what}"))),
-        Value::Text("") | Value::Blob([]) if key_index == 0 => Some(Reason::plain(format!("empty {cql} as {what}"))),
+        // Cassandra refuses it if it is the whole partition key.
+        Value::Text("") | Value::Blob([]) if key_index == 0 && partition == 1 => Some(Reason::plain(format!("empty {cql} as {what}"))),
         Value::Double(number) if number.is_nan() => Some(Reason::plain(format!("not a number in {what}"))),
         Value::Float(number) if number.is_nan() => Some(Reason::plain(format!("not a number in {what}"))),
         value if value.size() > MAX_KEY_BYTES => {
@@ -181,7 +183,7 @@ fn unfit_key(value: &Value<'_>, key_index: usize, cql: &CqlType, parts: usize) -
                 Value::Text(text) => quoted(text),
                 _ => format!("a {cql}"),
             };
-            let limit_of = if parts == 1 || key_index == 0 { "a partition key" } else { "a clustering column" };
+            let limit_of = if key_index < partition { "a partition key" } else { "a clustering column" };
             let size = value.size();
             Some(Reason::quoting(&start, |start| {
                 format!("{start} of {size} bytes is longer than the {MAX_KEY_BYTES} that {limit_of} may have")

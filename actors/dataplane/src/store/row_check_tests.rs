@@ -198,6 +198,18 @@ fn a_key_that_is_null_empty_or_too_long_refuses_its_row() {
 }
 
 #[test]
+fn an_empty_text_is_valid_in_a_partition_key_of_several_columns() {
+    let texts = |values: Vec<Option<&str>>| Arc::new(StringArray::from(values)) as ArrayRef;
+    let schema = Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Utf8, true)]);
+    let file = pipeline(Path::new("f.toml"), "\"embedded\"", "k", "table = \"t\"\nprimary_key = [[\"a\", \"b\"]]");
+    let spec = TableSpec::plan(&file, &schema).unwrap();
+    let columns = vec![texts(vec![Some(""), Some("x")]), texts(vec![Some("x"), None])];
+    let (_, refusals) = RowSet::check(&spec, &RecordBatch::try_new(Arc::new(schema), columns).unwrap(), &[1, 2]).unwrap();
+    let refused: Vec<_> = refusals.iter().map(|refusal| (refusal.row, refusal.reason.full())).collect();
+    assert_eq!(refused, [(1, "column b: null in the partition key")]);
+}
+
+#[test]
 fn a_masked_reason_names_the_column_and_quotes_no_value() {
     let masked = |cql: &str, values: ArrayRef| {
         let schema = Schema::new(vec![Field::new("id", values.data_type().clone(), true)]);

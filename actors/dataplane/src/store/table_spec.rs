@@ -6,10 +6,13 @@
 //! Does not guarantee that the real table matches; [`Store::prepare`](super::Store::prepare) checks
 //! that.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use datafusion::arrow::datatypes::{DataType, Schema};
-use forebay_schemas::pipeline::{COLUMN_NAMES, CassandraSection, FileError, Nulls, Pipeline, WriterSection, is_column_name, nearest};
+use forebay_schemas::pipeline::{
+    COLUMN_NAMES, CassandraSection, FileError, Nulls, Pipeline, TableOption, WriterSection, is_column_name, nearest,
+};
 
 use crate::cql_name::{cql_name, cql_names};
 use crate::cql_type::{CqlType, own_fields};
@@ -23,9 +26,19 @@ pub struct TableSpec {
     pub table: String,
     /// Its columns, in the order of the SELECT.
     pub columns: Vec<Column>,
-    /// The primary key as indexes into `columns`, in key order. The first is the partition key of a
-    /// table that Forebay creates.
+    /// The primary key as indexes into `columns`, in key order.
     pub primary_key: Vec<usize>,
+    /// The number of columns of the partition key, if the pipeline file says it. A table that exists
+    /// decides otherwise, and one that Forebay creates has one.
+    pub partition: Option<usize>,
+    /// The clustering columns with an order in the pipeline file, as indexes into `columns`, and
+    /// whether each is descending. The others are ascending; if none has an order, a table that
+    /// exists decides.
+    pub clustering_order: Vec<(usize, bool)>,
+    /// The static columns as indexes into `columns`. `None` if a table that exists decides.
+    pub statics: Option<Vec<usize>>,
+    /// Options of a table that Forebay creates.
+    pub options: BTreeMap<String, TableOption>,
     /// Whether to create a missing keyspace and table.
     pub create: bool,
     /// The replication factor per datacenter of a keyspace that Forebay creates.
@@ -69,7 +82,7 @@ impl TableSpec {
             in_the_select(pipeline, &["writer", "nulls", name], name, &names)?;
         }
         let mut primary_key = Vec::with_capacity(writer.primary_key.len());
-        for name in &writer.primary_key {
+        for name in writer.primary_key.iter() {
             let at = in_the_select(pipeline, &["writer", "primary_key"], name, &names)?;
             if let Some(why) = columns[at].cql.unfit_for_key() {
                 let message = format!("`{name}` is `{}`, which can't be part of the primary key: {why}", columns[at].cql);
@@ -77,11 +90,21 @@ impl TableSpec {
             }
             primary_key.push(at);
         }
+        let order = &["writer", "clustering_order"];
+        let order = writer.clustering_order.iter().map(|one| Ok((in_the_select(pipeline, order, &one.column, &names)?, one.descending)));
+        let clustering_order = order.collect::<Result<_, FileError>>()?;
+        let statics = writer.statics.as_ref().map(|statics| {
+            statics.iter().map(|name| in_the_select(pipeline, &["writer", "static"], name, &names)).collect::<Result<_, FileError>>()
+        });
         Ok(Self {
             keyspace: cassandra.keyspace.clone(),
             table: writer.table.clone(),
             columns,
             primary_key,
+            partition: writer.primary_key.partition(),
+            clustering_order,
+            statics: statics.transpose()?,
+            options: writer.options.clone(),
             create: cassandra.create,
             replication: cassandra.replication,
         })
@@ -128,10 +151,42 @@ impl TableSpec {
     pub fn create_table_cql(&self) -> String {
         let mut cql = format!("CREATE TABLE IF NOT EXISTS {} (\n", self.name());
         for column in &self.columns {
-            let _ = writeln!(cql, "    {} {},", cql_name(&column.name), column.cql);
+            let _ = write!(cql, "    {} {}", cql_name(&column.name), column.cql);
+            cql.push_str(if self.statics().any(|name| name == column.name) { " STATIC,\n" } else { ",\n" });
         }
-        let _ = write!(cql, "    PRIMARY KEY ({})\n)", cql_names(self.key_names()));
+        let _ = write!(cql, "    PRIMARY KEY ({})\n)", self.key_cql(self.partition));
+        let mut before = "\nWITH";
+        if !self.clustering_order.is_empty() {
+            let order = self.primary_key[self.partition.unwrap_or(1)..]
+                .iter()
+                .map(|&at| format!("{} {}", cql_name(&self.columns[at].name), if self.is_descending(at) { "DESC" } else { "ASC" }));
+            let _ = write!(cql, "{before} CLUSTERING ORDER BY ({})", order.collect::<Vec<_>>().join(", "));
+            before = "\n    AND";
+        }
+        for (name, value) in &self.options {
+            let _ = write!(cql, "{before} {name} = {}", value.cql());
+            before = "\n    AND";
+        }
         cql
+    }
+
+    /// Returns the primary key as CQL writes it, with this number of columns in the partition key.
+    pub fn key_cql(&self, partition: Option<usize>) -> String {
+        let names = self.key_names();
+        let Some(partition) = partition else { return cql_names(names) };
+        let (partition, clustering) = names.split_at(partition.min(names.len()));
+        let first = format!("({})", cql_names(partition.iter().copied()));
+        [first].into_iter().chain(clustering.iter().map(|name| cql_name(name).into_owned())).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether the clustering column at this index is descending in a table that Forebay creates.
+    pub(super) fn is_descending(&self, column: usize) -> bool {
+        self.clustering_order.contains(&(column, true))
+    }
+
+    /// Returns the names of the static columns.
+    pub(super) fn statics(&self) -> impl Iterator<Item = &str> {
+        self.statics.iter().flatten().map(|&at| self.columns[at].name.as_str())
     }
 
     /// Returns the INSERT for a row. Its last value is the write timestamp in microseconds.

@@ -139,6 +139,28 @@ fn a_name_that_needs_quotes_has_them_in_every_statement() {
 }
 
 #[test]
+fn a_table_is_created_with_its_partition_key_order_static_columns_and_options() {
+    let writer = "table = \"t\"\nprimary_key = [[\"a\", \"b\"], \"c\", \"d\"]\nclustering_order = [\"d desc\"]\nstatic = [\"s\"]\n\
+                  [writer.options]\ncomment = \"it's\"\ncompaction = { class = \"LeveledCompactionStrategy\", sstable_size_in_mb = 160 }";
+    let fields: Vec<_> = ["a", "b", "c", "d", "s"].map(|name| Field::new(name, DataType::Utf8, true)).into();
+    let spec = TableSpec::plan(&pipeline(Path::new("f.toml"), "[\"127.0.0.1:9\"]", "k", writer), &Schema::new(fields)).unwrap();
+    assert_eq!(
+        spec.create_table_cql(),
+        "CREATE TABLE IF NOT EXISTS k.t (
+    a text,
+    b text,
+    c text,
+    d text,
+    s text STATIC,
+    PRIMARY KEY ((a, b), c, d)
+)
+WITH CLUSTERING ORDER BY (c ASC, d DESC)
+    AND comment = 'it''s'
+    AND compaction = {'class': 'LeveledCompactionStrategy', 'sstable_size_in_mb': '160'}"
+    );
+}
+
+#[test]
 fn names_that_sqlite_takes_for_one_are_refused_by_the_embedded_store_only() {
     let fields = |other: &'static str| vec![("id", DataType::Utf8), ("Id", DataType::Utf8), (other, DataType::Utf8)];
     assert_eq!(refusal(KEYED, fields("v")).0, "the embedded store can't tell the columns `id` and `Id` apart");

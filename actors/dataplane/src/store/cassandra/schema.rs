@@ -8,9 +8,10 @@
 
 use scylla::client::session::Session;
 use scylla::statement::{Consistency, Statement};
+use scylla::value::Row;
 
-use super::{driver_error, user_types};
-use crate::cql_name::cql_name;
+use super::{driver_error, query, user_types};
+use crate::cql_name::{cql_name, cql_names};
 use crate::cql_type::CqlType;
 use crate::store::TableDescription;
 use crate::store::error::{RetryReason, StoreError};
@@ -23,6 +24,8 @@ pub(super) struct RealColumn {
     /// `partition_key`, `clustering`, `regular` or `static`.
     pub(super) kind: String,
     pub(super) position: i32,
+    /// `asc`, `desc`, or `none` for a column that is no clustering column.
+    pub(super) order: String,
     pub(super) cql: String,
 }
 
@@ -52,6 +55,9 @@ pub(super) async fn ensure(server: &str, session: &Session, spec: &TableSpec) ->
         real = columns(server, session, &spec).await?;
     }
     let partition_key = compare(&spec, &real).map_err(refused)?;
+    for option in differing_options(server, session, &spec).await? {
+        tracing::warn!(option, "an option of the table differs; change it with ALTER TABLE if that is not intended");
+    }
     Ok((spec, partition_key))
 }
 
@@ -69,8 +75,9 @@ pub(super) async fn describe_table(server: &str, session: &Session, spec: &Table
         (true, true) => vec![no_table(spec)],
         (false, true) => vec![no_keyspace(spec)],
     };
+    let options = if real.is_empty() { Vec::new() } else { differing_options(server, session, spec).await? };
     let columns = real.into_iter().map(|column| (column.name, column.cql)).collect();
-    Ok(TableDescription { keyspace: Some(keyspace), columns, differences })
+    Ok(TableDescription { keyspace: Some(keyspace), columns, differences, options })
 }
 
 async fn has_keyspace(server: &str, session: &Session, spec: &TableSpec) -> Result<bool, StoreError> {
@@ -129,7 +136,8 @@ pub(super) fn unreadable(server: &str, cause: &dyn std::fmt::Display) -> StoreEr
 }
 
 async fn columns(server: &str, session: &Session, spec: &TableSpec) -> Result<Vec<RealColumn>, StoreError> {
-    let cql = "SELECT column_name, kind, position, type FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?";
+    let cql =
+        "SELECT column_name, kind, position, clustering_order, type FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?";
     let answer = session
         .query_unpaged(local(cql), (&spec.keyspace, &spec.table))
         .await
@@ -137,9 +145,9 @@ async fn columns(server: &str, session: &Session, spec: &TableSpec) -> Result<Ve
     let unreadable = |cause: &dyn std::fmt::Display| unreadable(server, cause);
     let rows = answer.into_rows_result().map_err(|cause| unreadable(&cause))?;
     let mut columns = Vec::with_capacity(rows.rows_num());
-    for row in rows.rows::<(String, String, i32, String)>().map_err(|cause| unreadable(&cause))? {
-        let (name, kind, position, cql) = row.map_err(|cause| unreadable(&cause))?;
-        columns.push(RealColumn { name, kind, position, cql });
+    for row in rows.rows::<(String, String, i32, String, String)>().map_err(|cause| unreadable(&cause))? {
+        let (name, kind, position, order, cql) = row.map_err(|cause| unreadable(&cause))?;
+        columns.push(RealColumn { name, kind, position, order, cql });
     }
     Ok(columns)
 }
@@ -187,11 +195,83 @@ fn differences(spec: &TableSpec, real: &[RealColumn]) -> Vec<Difference> {
     let mut key: Vec<&RealColumn> = real.iter().filter(|there| there.kind == "partition_key" || there.kind == "clustering").collect();
     key.sort_by_key(|there| (there.kind != "partition_key", there.position));
     let names: Vec<&str> = key.iter().map(|there| there.name.as_str()).collect();
-    if names != spec.key_names() {
+    let parts = key.iter().filter(|there| there.kind == "partition_key").count();
+    if names != spec.key_names() || spec.partition.is_some_and(|planned| planned != parts) {
+        let (partition, clustering) = names.split_at(parts);
+        let real = match (parts, spec.partition) {
+            (1, None) => cql_names(names.iter().copied()),
+            _ => {
+                let clustering = clustering.iter().map(|name| format!(", {}", cql_name(name))).collect::<String>();
+                format!("({}){clustering}", cql_names(partition.iter().copied()))
+            }
+        };
+        let set = match (parts, spec.partition) {
+            (1, None) => format!("{names:?}"),
+            _ => format!("[{partition:?}{}]", clustering.iter().map(|name| format!(", {name:?}")).collect::<String>()),
+        };
         differences.push((
-            format!("the primary key of table {table} is ({}), the pipeline's is ({})", names.join(", "), spec.key_names().join(", ")),
-            format!("set primary_key = {names:?} in [writer], or name another table: a primary key can't be altered"),
+            format!("the primary key of table {table} is ({real}), the pipeline's is ({})", spec.key_cql(spec.partition)),
+            format!("set primary_key = {set} in [writer], or name another table: a primary key can't be altered"),
         ));
+        return differences;
     }
+    differences.extend(of_order(spec, &key[parts..]));
+    differences.extend(of_statics(spec, real));
     differences
+}
+
+/// Returns the clustering columns with another order than the pipeline file says.
+fn of_order(spec: &TableSpec, clustering: &[&RealColumn]) -> Option<Difference> {
+    let shown = |name: &str, descending: bool| format!("{} {}", cql_name(name), if descending { "desc" } else { "asc" });
+    let real: Vec<String> = clustering.iter().map(|there| shown(&there.name, there.order.eq_ignore_ascii_case("desc"))).collect();
+    let from = spec.primary_key.len().saturating_sub(clustering.len());
+    let planned: Vec<String> = spec.primary_key[from..].iter().map(|&at| shown(&spec.columns[at].name, spec.is_descending(at))).collect();
+    if spec.clustering_order.is_empty() || real == planned {
+        return None;
+    }
+    let (table, real, planned) = (spec.name(), real.join(", "), planned.join(", "));
+    Some((
+        format!("the clustering order of table {table} is ({real}), the pipeline's is ({planned})"),
+        "set clustering_order in [writer] as the table has it, or remove it, or name another table: the order can't be altered".to_owned(),
+    ))
+}
+
+/// Returns the columns that are static only in the table, or only in the pipeline file.
+fn of_statics<'a>(spec: &'a TableSpec, real: &'a [RealColumn]) -> impl Iterator<Item = Difference> + 'a {
+    let written = spec.columns.iter().filter(move |_| spec.statics.is_some()).filter_map(move |column| {
+        let there = real.iter().find(|there| there.name == column.name)?;
+        Some((&there.name, there.kind == "static", spec.statics().any(|name| *name == there.name)))
+    });
+    let differing = written.filter(|(_, there, planned)| there != planned);
+    differing.map(move |(name, there, _)| {
+        let (name, table) = (cql_name(name), spec.name());
+        let message = match there {
+            true => format!("column {name} of table {table} is static, the pipeline's is not"),
+            false => format!("column {name} of table {table} is not static, the pipeline's is"),
+        };
+        (message, "set `static` in [writer] as the table has it, or name another table: this can't be altered".to_owned())
+    })
+}
+
+/// Returns the options of the table that the pipeline file has with another value. They do not
+/// affect what is written.
+pub(super) async fn differing_options(server: &str, session: &Session, spec: &TableSpec) -> Result<Vec<String>, StoreError> {
+    if spec.options.is_empty() {
+        return Ok(Vec::new());
+    }
+    let cql = "SELECT * FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
+    let answer = session
+        .query_unpaged(local(cql), (&spec.keyspace, &spec.table))
+        .await
+        .map_err(|error| driver_error::execution_failure(server, &error).into_error())?;
+    let rows = answer.into_rows_result().map_err(|cause| unreadable(server, &cause))?;
+    let names: Vec<String> = rows.column_specs().iter().map(|column| column.name().to_owned()).collect();
+    let Some(row) = rows.maybe_first_row::<Row>().map_err(|cause| unreadable(server, &cause))? else { return Ok(Vec::new()) };
+    let there: serde_json::Map<_, _> =
+        names.into_iter().zip(row.columns.iter().map(|cell| cell.as_ref().map_or(serde_json::Value::Null, query::json))).collect();
+    let differing = spec.options.iter().filter_map(|(name, planned)| {
+        let there = there.get(name).filter(|there| !planned.is(there));
+        Some(format!("{name} of table {} is {}, the pipeline file has {}", spec.name(), there?, planned.cql()))
+    });
+    Ok(differing.collect())
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
 
 use super::row_requests::{RequestRows, plan_requests};
@@ -34,7 +35,8 @@ fn rows_of_different_replica_sets_do_not_share_a_request() {
 }
 
 fn real(name: &str, kind: &str, cql: &str) -> RealColumn {
-    RealColumn { name: name.into(), kind: kind.into(), position: 0, cql: cql.into() }
+    let order = if kind == "clustering" { "asc" } else { "none" };
+    RealColumn { name: name.into(), kind: kind.into(), position: 0, order: order.into(), cql: cql.into() }
 }
 
 #[test]
@@ -47,11 +49,80 @@ fn a_table_may_have_more_columns_but_no_missing_or_different_ones() {
     assert!(compare(&spec, &[id, real("v", "clustering", "text")]).unwrap_err().1.contains("primary_key = [\"id\", \"v\"]"));
 }
 
+#[test]
+fn what_the_file_says_of_the_key_order_and_static_columns_is_compared() {
+    let planned = |writer: &str| {
+        let fields = ["a", "b", "c", "v"].map(|name| Field::new(name, DataType::Utf8, true));
+        let file = pipeline(Path::new("f.toml"), "[\"127.0.0.1:9\"]", "k", &format!("table = \"t\"\n{writer}"));
+        TableSpec::plan(&file, &Schema::new(fields.to_vec())).unwrap()
+    };
+    let real_table = |descending: bool, is_static: bool| {
+        let (mut b, mut c) = (real("b", "partition_key", "text"), real("c", "clustering", "text"));
+        b.position = 1;
+        c.order = if descending { "desc" } else { "asc" }.to_owned();
+        vec![real("a", "partition_key", "text"), b, c, real("v", if is_static { "static" } else { "regular" }, "text")]
+    };
+    let difference = |writer: &str, descending, is_static| compare(&planned(writer), &real_table(descending, is_static));
+
+    let flat = "primary_key = [\"a\", \"b\", \"c\"]";
+    for (descending, is_static) in [(false, false), (true, true)] {
+        assert_eq!(difference(flat, descending, is_static), Ok(vec![0, 1]), "what the file does not say, the table decides");
+    }
+    let nested = "primary_key = [[\"a\", \"b\"], \"c\"]\nclustering_order = [\"c desc\"]\nstatic = [\"v\"]";
+    assert_eq!(difference(nested, true, true), Ok(vec![0, 1]));
+    assert_eq!(difference(nested, false, true).unwrap_err().0, "the clustering order of table k.t is (c asc), the pipeline's is (c desc)");
+    assert_eq!(difference(nested, true, false).unwrap_err().0, "column v of table k.t is not static, the pipeline's is");
+    let plain = "primary_key = [[\"a\", \"b\"], \"c\"]\nstatic = []";
+    assert_eq!(difference(plain, true, true).unwrap_err().0, "column v of table k.t is static, the pipeline's is not");
+    let (what, remedy) = difference("primary_key = [[\"a\"], \"b\", \"c\"]", false, false).unwrap_err();
+    assert_eq!(what, "the primary key of table k.t is ((a, b), c), the pipeline's is ((a), b, c)");
+    assert!(remedy.starts_with("set primary_key = [[\"a\", \"b\"], \"c\"] in [writer]"), "{remedy}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_cassandra_a_table_with_all_that_the_file_can_say_is_created_and_compared() {
+    let (server, session) = keyspace("Fb_Table").await;
+    let file = |more: &str| {
+        let writer = format!(
+            "table = \"Order\"\nprimary_key = [[\"userId\", \"day\"], \"at\", \"no\"]\nconsistency = \"LOCAL_QUORUM\"\n{more}\n\
+             [writer.options]\ngc_grace_seconds = 3600\ncomment = \"it's ours\"\ncompaction = {{ class = \"UnifiedCompactionStrategy\" }}"
+        );
+        pipeline(Path::new("f.toml"), &server, "Fb_Table", &writer)
+    };
+    let schema = Schema::new(["userId", "day", "at", "no", "select", "v"].map(|name| Field::new(name, DataType::Utf8, true)).to_vec());
+    let with_all = file("clustering_order = [\"at desc\"]\nstatic = [\"select\"]");
+    let spec = TableSpec::plan(&with_all, &schema).unwrap();
+    let store = Store::connect(&with_all, Some(&spec)).await.unwrap();
+    let texts = |values: [&str; 6]| values.map(|text| Arc::new(StringArray::from(vec![text])) as ArrayRef).to_vec();
+    for (ts, at) in [(10, "1"), (20, "2")] {
+        let batch = RecordBatch::try_new(Arc::new(schema.clone()), texts(["u", "d", at, "1", at, "v"])).unwrap();
+        assert_eq!(write(&store, &RowSet::check(&spec, &batch, &[ts]).unwrap().0).await.written, 1);
+    }
+    let answer = store.query("SELECT at, \"select\" FROM \"Order\" WHERE \"userId\" = 'u' AND day = 'd'").await.unwrap();
+    let expected = serde_json::json!([{ "at": "2", "select": "2" }, { "at": "1", "select": "2" }]);
+    assert_eq!(serde_json::to_value(answer.rows).unwrap(), expected, "the largest first, and one value for both rows");
+    let described = store.describe_table(&spec).await.unwrap();
+    assert_eq!((described.differences, described.options), (vec![], vec![]));
+
+    session.query_unpaged("ALTER TABLE \"Fb_Table\".\"Order\" WITH gc_grace_seconds = 7200", ()).await.unwrap();
+    let other = TableSpec::plan(&file("clustering_order = [\"no desc\"]\nstatic = []"), &schema).unwrap();
+    let described = store.describe_table(&other).await.unwrap();
+    let found: Vec<&str> = described.differences.iter().map(|(what, _)| what.as_str()).collect();
+    assert_eq!(
+        found,
+        [
+            "the clustering order of table \"Fb_Table\".\"Order\" is (at desc, no asc), the pipeline's is (at asc, no desc)",
+            "column \"select\" of table \"Fb_Table\".\"Order\" is static, the pipeline's is not"
+        ]
+    );
+    assert_eq!(described.options, ["gc_grace_seconds of table \"Fb_Table\".\"Order\" is 7200, the pipeline file has 3600"]);
+}
+
 /// Drops a test's keyspace on the server that the tests of this process share.
 pub(in crate::store) async fn keyspace(name: &str) -> (String, Session) {
     let server = forebay_test_services::Cassandra::shared().contact_point();
     let session = SessionBuilder::new().known_node(&server).build().await.unwrap();
-    session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {name}"), ()).await.unwrap();
+    session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {}", crate::cql_name::cql_name(name)), ()).await.unwrap();
     (format!("[\"{server}\"]"), session)
 }
 
