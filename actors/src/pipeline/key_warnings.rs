@@ -19,7 +19,7 @@ const CONSEQUENCE: &str =
 /// Warns when the primary key does not follow from the topic's key, or when that is unknown.
 pub(super) fn warning(pipeline: &Pipeline, transform: &Transform, table: &TableSpec) -> Option<Warning> {
     let sources: Vec<Option<&ColumnSource>> =
-        table.primary_key.iter().map(|&at| transform.column_sources().get(at).and_then(Option::as_ref)).collect();
+        table.primary_key.iter().map(|&at| transform.column_sources().get(table.select_index(at)).and_then(Option::as_ref)).collect();
     if sources.contains(&Some(&ColumnSource::Key)) {
         return None;
     }

@@ -27,6 +27,8 @@ mod shadow;
 mod start_plan;
 mod startup_commands;
 mod tree;
+#[cfg(test)]
+mod type_tests;
 
 pub use auto_paging::{AutoPagingError, seek_paging, use_found_paging};
 pub use blueprint::Blueprint;

@@ -414,6 +414,7 @@ primary_key = ["id"]
             keyspace: Some(true),
             columns: vec![("id".into(), "text".into()), ("more".into(), "int".into())],
             differences: vec![("table k.t has no column name".into(), "add it".into())],
+            options: vec!["gc_grace_seconds of table k.t is 7200, the pipeline file has 3600".into()],
         };
         let kafka = cluster(&blueprint, &[(0, 0)], &[]);
         let plan = super::plan_start(&blueprint, &before(&[]), Ok(kafka.clone()), Some(Ok(table)));
@@ -424,6 +425,8 @@ primary_key = ["id"]
                 "message.timestamp.type is CreateTime; a topic made by forebay has LogAppendTime",
             ]
         );
+        let option = plan.warnings.iter().find(|warning| warning.code == "table_option").unwrap();
+        assert!(option.what.contains("is 7200"), "{option:?}");
         let there = plan.table.unwrap();
         assert_eq!(
             (there.step, there.keyspace_step, there.untouched.as_slice()),

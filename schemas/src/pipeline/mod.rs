@@ -55,7 +55,7 @@ pub use source_window::WindowSection;
 pub use units::{Bytes, HumanDuration};
 pub use writer_checks::{COLUMN_NAMES, is_column_name};
 pub use writer_nulls::{Nulls, NullsSection};
-pub use writer_table::{ClusteringOrder, PrimaryKey, TableOption};
+pub use writer_table::{ClusteringOrder, MAX_TTL_SECONDS, PrimaryKey, TableOption, Ttl};
 
 /// A checked pipeline file.
 #[derive(Debug, Clone, Deserialize)]

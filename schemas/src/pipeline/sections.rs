@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{
     AddedField, AuthSection, Body, BodyFormat, Bytes, ClusteringOrder, CursorSection, ErrorSection, FoundPaging, HumanDuration,
     IncrementalSection, Method, NullsSection, PagingSection, PrimaryKey, QueryValue, RecordsSection, RequestRate, Secret, SourceTlsSection,
-    StatusesSection, TableOption, WindowSection, paging, source_response,
+    StatusesSection, TableOption, Ttl, WindowSection, paging, source_response,
 };
 use crate::http_url::HttpUrl;
 use crate::run::MaxRejected;
@@ -334,6 +334,10 @@ pub struct WriterSection {
     /// columns. Default `"write"`.
     #[serde(default)]
     pub nulls: NullsSection,
+    /// How long rows are kept: `"30d"`, or `{ column = "keep_seconds" }`. By default as long as the
+    /// table's own `default_time_to_live` says.
+    #[serde(default)]
+    pub ttl: Option<Ttl>,
     /// The consistency level of writes. Default `LOCAL_QUORUM`.
     #[serde(default)]
     pub consistency: ConsistencyLevel,

@@ -319,6 +319,10 @@ fn a_table_is_described_in_the_words_of_cql() {
         ("primary_key = [\"a\", \"b\"]\nclustering_order = [\"b desc\", \"b asc\"]", "`b` has two orders"),
         ("primary_key = [\"a\"]\nstatic = [\"b\"]", "without clustering columns"),
         ("primary_key = [\"a\", \"b\"]\nstatic = [\"b\"]", "is part of the primary key"),
+        ("primary_key = [\"a\"]\nttl = \"1500ms\"", "is not a whole number of seconds"),
+        ("primary_key = [\"a\"]\nttl = \"21years\"", "is out of range"),
+        ("primary_key = [\"a\"]\nttl = 3", "a time such as"),
+        ("primary_key = [\"a\"]\nttl = { column = \"a\" }", "no column of the table"),
         ("primary_key = [\"a\"]\noptions = { \"GC grace\" = 1 }", "is not an option of a table"),
     ] {
         let error = writer(more).unwrap_err().to_string();
@@ -327,8 +331,8 @@ fn a_table_is_described_in_the_words_of_cql() {
 }
 
 #[test]
-fn the_embedded_store_has_no_static_columns_and_no_options() {
-    for more in ["static = [\"b\"]", "options = { gc_grace_seconds = 1 }"] {
+fn the_embedded_store_has_no_static_columns_options_and_time_to_live() {
+    for more in ["static = [\"b\"]", "options = { gc_grace_seconds = 1 }", "ttl = \"30d\"", "ttl = { column = \"seconds\" }"] {
         let text = USERS.replace("primary_key = [\"id\"]", &format!("primary_key = [\"a\", \"c\"]\n{more}"));
         let embedded = text.replace("contact_points = [\"127.0.0.1:9042\"]", "contact_points = \"embedded\"");
         assert!(parse_text(&embedded).unwrap_err().to_string().contains("the embedded store has no"), "{more}");

@@ -1,7 +1,9 @@
 //! Checks of `[writer]`, and the names of keyspaces, tables and columns.
 
-use super::checks::in_range;
-use super::{CassandraSection, FileError, Pipeline, WriterSection};
+use std::time::Duration;
+
+use super::checks::{duration_in_range, in_range};
+use super::{CassandraSection, FileError, MAX_TTL_SECONDS, Pipeline, Ttl, WriterSection};
 
 /// Checks `[writer]`.
 pub(super) fn check(p: &Pipeline, writer: &WriterSection) -> Result<(), FileError> {
@@ -73,13 +75,44 @@ fn check_new_table(p: &Pipeline, writer: &WriterSection) -> Result<(), FileError
             return Err(p.error_at(key, format!("{option:?} is not an option of a table"), "use a name such as gc_grace_seconds"));
         }
     }
+    if let Some(ttl) = &writer.ttl {
+        check_ttl(p, writer, ttl)?;
+    }
     if p.cassandra.as_ref().is_some_and(CassandraSection::is_embedded) {
-        let set = [("static", writer.statics.is_some()), ("options", !writer.options.is_empty())];
+        let set = [("static", writer.statics.is_some()), ("options", !writer.options.is_empty()), ("ttl", writer.ttl.is_some())];
         if let Some((name, _)) = set.iter().find(|(_, is_set)| *is_set) {
             return Err(p.error_at(&["writer", name], format!("the embedded store has no `{name}`"), "remove it"));
         }
     }
     Ok(())
+}
+
+fn check_ttl(p: &Pipeline, writer: &WriterSection, ttl: &Ttl) -> Result<(), FileError> {
+    let key = &["writer", "ttl"];
+    match ttl {
+        Ttl::Time(time) if time.0.subsec_nanos() > 0 => {
+            Err(p.error_at(key, format!("{time} is not a whole number of seconds"), "use seconds"))
+        }
+        Ttl::Time(time) => {
+            let max = Duration::from_secs(u64::from(MAX_TTL_SECONDS.unsigned_abs()));
+            duration_in_range(p, key, *time, Duration::from_secs(1), max)
+        }
+        Ttl::Column { column } => {
+            check_column_name(p, key, column)?;
+            let is_named = writer.primary_key.contains(column)
+                || writer.columns.contains_key(column)
+                || writer.nulls.named().any(|name| name == column)
+                || writer.statics.iter().flatten().any(|name| name == column);
+            match is_named {
+                true => Err(p.error_at(
+                    key,
+                    format!("`{column}` is the time to live, and so no column of the table"),
+                    "select the value once more under another name for the table",
+                )),
+                false => Ok(()),
+            }
+        }
+    }
 }
 
 /// The limit for the name of a column, in bytes.

@@ -5,6 +5,8 @@ use std::ops::Deref;
 
 use serde::Deserialize;
 
+use super::HumanDuration;
+
 /// The primary key, as CQL writes it: `["id", "at"]` is `PRIMARY KEY (id, at)`, and `[["tenant",
 /// "id"], "at"]` is `PRIMARY KEY ((tenant, id), at)`. It is the list of all its columns.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -89,6 +91,22 @@ impl TryFrom<String> for ClusteringOrder {
         Ok(Self { column: column.to_owned(), descending })
     }
 }
+
+/// How long a row is kept: a time, or the column of the SELECT that has the number of seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "a time such as \"30d\", or { column = \"keep_seconds\" }")]
+pub enum Ttl {
+    /// `ttl = "30d"`
+    Time(HumanDuration),
+    /// `ttl = { column = "keep_seconds" }`
+    Column {
+        /// The column of the SELECT. It is no column of the table.
+        column: String,
+    },
+}
+
+/// The limit for a time to live: Cassandra's own, 20 years.
+pub const MAX_TTL_SECONDS: i32 = 630_720_000;
 
 /// The value of an option of a table.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

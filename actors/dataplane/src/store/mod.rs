@@ -35,7 +35,7 @@ pub use self::embedded::Embedded;
 pub use self::error::{RetryReason, StoreError};
 pub use self::row_check::{Refusal, RowSet};
 pub use self::status::{StoreProbe, StoreStatus};
-pub use self::table_spec::{Column, TableSpec};
+pub use self::table_spec::{Column, RowTtl, TableSpec};
 pub use crate::cql_name::is_reserved_word;
 pub use crate::cql_type::CqlType;
 /// The name of the embedded store's file in the data directory.

@@ -11,13 +11,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
-use forebay_schemas::pipeline::Nulls;
+use datafusion::arrow::array::{Array as _, ArrayRef, RecordBatch};
+use forebay_schemas::pipeline::{MAX_TTL_SECONDS, Nulls};
 
 use super::cql_encoding::append_value;
 use super::error::StoreError;
-use super::table_spec::TableSpec;
-use super::values::{Cells, Value, convert, quoted};
+use super::table_spec::{RowTtl, TableSpec};
+use super::values::{Cells, Misfit, UnplannedType, Value, convert, quoted};
 use crate::Reason;
 use crate::cql_type::CqlType;
 
@@ -41,7 +41,17 @@ struct Data {
     /// For each column, whether a null leaves the stored value unchanged.
     unset: Vec<bool>,
     write_ts: Vec<i64>,
+    ttl: Lifetimes,
     sizes: Vec<u32>,
+}
+
+/// How long each row is kept.
+#[derive(Debug)]
+enum Lifetimes {
+    AsTheTable,
+    Seconds(i32),
+    /// By row; null as the table says.
+    Cells(Cells),
 }
 
 /// A row that the table does not accept, and the reason.
@@ -60,12 +70,17 @@ impl RowSet {
     /// When the batch does not have the planned columns, or not one timestamp per row.
     pub fn check(spec: &TableSpec, batch: &RecordBatch, write_ts: &[i64]) -> Result<(Self, Vec<Refusal>), StoreError> {
         let unplanned = |message: String| StoreError::Unrecoverable { server: format!("table {}.{}", spec.keyspace, spec.table), message };
-        if batch.num_columns() != spec.columns.len() || batch.num_rows() != write_ts.len() {
+        let lifetimes = match spec.ttl {
+            Some(RowTtl::Column(at)) => Some(at),
+            _ => None,
+        };
+        let planned = spec.columns.len() + usize::from(lifetimes.is_some());
+        if batch.num_columns() != planned || batch.num_rows() != write_ts.len() {
             return Err(unplanned(format!(
                 "a batch of {} columns and {} timestamps for {} planned columns and {} rows",
                 batch.num_columns(),
                 write_ts.len(),
-                spec.columns.len(),
+                planned,
                 batch.num_rows()
             )));
         }
@@ -77,7 +92,8 @@ impl RowSet {
         };
         let mut columns = Vec::with_capacity(spec.columns.len());
         let mut sizes = vec![ROW_OVERHEAD; batch.num_rows()];
-        for (at, (column, array)) in spec.columns.iter().zip(batch.columns()).enumerate() {
+        for (at, column) in spec.columns.iter().enumerate() {
+            let array = batch.column(spec.select_index(at));
             let (cells, misfits) = convert(array, &column.cql).map_err(|why| unplanned(format!("column {}: {why}", column.name)))?;
             for (row, why) in misfits {
                 refuse(row, &column.name, why);
@@ -93,13 +109,23 @@ impl RowSet {
             sizes.iter_mut().for_each(|size| *size = size.saturating_add(CELL_OVERHEAD));
             columns.push(cells);
         }
+        let ttl = match spec.ttl {
+            None => Lifetimes::AsTheTable,
+            Some(RowTtl::Seconds(seconds)) => Lifetimes::Seconds(seconds),
+            Some(RowTtl::Column(at)) => {
+                let (cells, misfits) = lifetimes_of(batch.column(at)).map_err(|why| unplanned(format!("time to live: {why}")))?;
+                let name = batch.schema_ref().field(at).name();
+                misfits.into_iter().for_each(|(row, why)| refuse(row, name, why));
+                Lifetimes::Cells(cells)
+            }
+        };
         let good = |row: &u32| reasons.get(*row as usize).is_none_or(Option::is_none);
         let rows: Vec<u32> = (0..count).filter(good).collect();
         let keys = spec.primary_key.iter().map(|&key| &columns[key]);
         let rows = last_of_each_key(rows, write_ts, &keys.collect::<Vec<_>>());
         let refusals = (0..count).zip(reasons).filter_map(|(row, reason)| Some(Refusal { row, reason: reason? })).collect();
         let unset = spec.columns.iter().map(|column| column.nulls == Nulls::Unset).collect();
-        Ok((Self { data: Arc::new(Data { columns, unset, write_ts: write_ts.to_vec(), sizes }), rows: rows.into() }, refusals))
+        Ok((Self { data: Arc::new(Data { columns, unset, write_ts: write_ts.to_vec(), ttl, sizes }), rows: rows.into() }, refusals))
     }
 
     /// Returns the indexes of the rows in the batch.
@@ -141,10 +167,36 @@ impl RowSet {
         self.data.write_ts[row as usize]
     }
 
+    /// Returns a row's time to live in seconds. `None` if no row has one of its own.
+    pub(super) fn ttl(&self, row: u32) -> Option<Value<'_>> {
+        match &self.data.ttl {
+            Lifetimes::AsTheTable => None,
+            Lifetimes::Seconds(seconds) => Some(Value::Int(*seconds)),
+            Lifetimes::Cells(cells) => Some(match cells.value(row as usize) {
+                Value::Null => Value::Unset,
+                seconds => seconds,
+            }),
+        }
+    }
+
     /// Returns an upper bound of a row's size in a batch, as Cassandra measures it, in bytes.
     pub(super) fn size(&self, row: u32) -> u32 {
         self.data.sizes[row as usize]
     }
+}
+
+/// Converts a column of seconds, and reports those that are no time to live.
+fn lifetimes_of(array: &ArrayRef) -> Result<(Cells, Vec<Misfit>), UnplannedType> {
+    let (cells, mut misfits) = convert(array, &CqlType::Int)?;
+    for row in 0..array.len() {
+        if let Value::Int(seconds) = cells.value(row)
+            && !(0..=MAX_TTL_SECONDS).contains(&seconds)
+        {
+            let why = |seconds: &str| format!("{seconds} is not a time to live of 0 to {MAX_TTL_SECONDS} seconds");
+            misfits.push((row, Reason::quoting(&seconds.to_string(), why)));
+        }
+    }
+    Ok((cells, misfits))
 }
 
 /// Keeps, of adjacent rows with the same timestamp, the last one of each key.

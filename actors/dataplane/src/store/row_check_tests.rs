@@ -198,6 +198,36 @@ fn a_key_that_is_null_empty_or_too_long_refuses_its_row() {
 }
 
 #[test]
+fn a_time_to_live_out_of_range_refuses_its_row_and_null_is_the_tables_own() {
+    let fields = vec![Field::new("keep", DataType::Int64, true), Field::new("id", DataType::Utf8, true)];
+    let schema = Schema::new(fields);
+    let file =
+        pipeline(Path::new("f.toml"), "[\"127.0.0.1:9\"]", "k", "table = \"t\"\nprimary_key = [\"id\"]\nttl = { column = \"keep\" }");
+    let spec = TableSpec::plan(&file, &schema).unwrap();
+    let keep = Int64Array::from(vec![Some(60), None, Some(0), Some(-1), Some(630_720_001), Some(1 << 40)]);
+    let ids: StringArray = ["a", "b", "c", "d", "e", "f"].into_iter().map(Some).collect();
+    let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(keep), Arc::new(ids)]).unwrap();
+    let (fit, refusals) = RowSet::check(&spec, &batch, &[1, 2, 3, 4, 5, 6]).unwrap();
+    let seconds = |row| match fit.ttl(row) {
+        Some(Value::Int(seconds)) => Some(seconds),
+        Some(Value::Unset) => None,
+        _ => Some(i32::MIN),
+    };
+    assert_eq!(fit.rows().iter().map(|&row| seconds(row)).collect::<Vec<_>>(), [Some(60), None, Some(0)]);
+    let refused: Vec<_> = refusals.iter().map(|refusal| (refusal.row, refusal.reason.full())).collect();
+    assert_eq!(
+        refused,
+        [
+            (3, "column keep: -1 is not a time to live of 0 to 630720000 seconds"),
+            (4, "column keep: 630720001 is not a time to live of 0 to 630720000 seconds"),
+            (5, "column keep: \"1099511627776\" is not a valid int"),
+        ]
+    );
+    let spec = TableSpec { ttl: None, ..spec };
+    assert!(RowSet::check(&spec, &batch, &[1, 2, 3, 4, 5, 6]).is_err(), "its column is one more than planned");
+}
+
+#[test]
 fn an_empty_text_is_valid_in_a_partition_key_of_several_columns() {
     let texts = |values: Vec<Option<&str>>| Arc::new(StringArray::from(values)) as ArrayRef;
     let schema = Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Utf8, true)]);

@@ -11,14 +11,14 @@ use std::fmt::Write as _;
 
 use datafusion::arrow::datatypes::{DataType, Schema};
 use forebay_schemas::pipeline::{
-    COLUMN_NAMES, CassandraSection, FileError, Nulls, Pipeline, TableOption, WriterSection, is_column_name, nearest,
+    COLUMN_NAMES, CassandraSection, FileError, MAX_TTL_SECONDS, Nulls, Pipeline, TableOption, Ttl, WriterSection, is_column_name, nearest,
 };
 
 use crate::cql_name::{cql_name, cql_names};
 use crate::cql_type::{CqlType, own_fields};
 
 /// The table that a pipeline needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TableSpec {
     /// The keyspace.
     pub keyspace: String,
@@ -39,10 +39,22 @@ pub struct TableSpec {
     pub statics: Option<Vec<usize>>,
     /// Options of a table that Forebay creates.
     pub options: BTreeMap<String, TableOption>,
+    /// How long rows are kept, if not as the table says.
+    pub ttl: Option<RowTtl>,
     /// Whether to create a missing keyspace and table.
     pub create: bool,
     /// The replication factor per datacenter of a keyspace that Forebay creates.
     pub replication: i32,
+}
+
+/// How long rows are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowTtl {
+    /// Each row for this number of seconds.
+    Seconds(i32),
+    /// Each row for the number of seconds in the column of the SELECT with this index. It is none of
+    /// `columns`.
+    Column(usize),
 }
 
 /// One column.
@@ -73,15 +85,16 @@ impl TableSpec {
     pub fn plan(pipeline: &Pipeline, output: &Schema) -> Result<Self, FileError> {
         let cassandra: &CassandraSection = pipeline.cassandra.as_ref().expect("a pipeline that writes has [cassandra]");
         let writer: &WriterSection = pipeline.writer.as_ref().expect("a pipeline that writes has [writer]");
-        let names: Vec<&str> = output.fields().iter().map(|field| field.name().as_str()).collect();
-        let columns = plan_columns(pipeline, writer, output)?;
+        let ttl = plan_ttl(pipeline, writer, output)?;
+        let columns = plan_columns(pipeline, writer, output, ttl)?;
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        let mut primary_key = Vec::with_capacity(writer.primary_key.len());
         for name in writer.columns.keys() {
             in_the_select(pipeline, &["writer", "columns", name], name, &names)?;
         }
         for name in writer.nulls.named() {
             in_the_select(pipeline, &["writer", "nulls", name], name, &names)?;
         }
-        let mut primary_key = Vec::with_capacity(writer.primary_key.len());
         for name in writer.primary_key.iter() {
             let at = in_the_select(pipeline, &["writer", "primary_key"], name, &names)?;
             if let Some(why) = columns[at].cql.unfit_for_key() {
@@ -96,15 +109,17 @@ impl TableSpec {
         let statics = writer.statics.as_ref().map(|statics| {
             statics.iter().map(|name| in_the_select(pipeline, &["writer", "static"], name, &names)).collect::<Result<_, FileError>>()
         });
+        let statics = statics.transpose()?;
         Ok(Self {
             keyspace: cassandra.keyspace.clone(),
             table: writer.table.clone(),
-            columns,
             primary_key,
             partition: writer.primary_key.partition(),
+            columns,
             clustering_order,
-            statics: statics.transpose()?,
+            statics,
             options: writer.options.clone(),
+            ttl,
             create: cassandra.create,
             replication: cassandra.replication,
         })
@@ -113,6 +128,14 @@ impl TableSpec {
     /// Returns the name of the table in statements and messages.
     pub fn name(&self) -> String {
         format!("{}.{}", cql_name(&self.keyspace), cql_name(&self.table))
+    }
+
+    /// Returns the index in the SELECT of the column at this index.
+    pub fn select_index(&self, column: usize) -> usize {
+        match self.ttl {
+            Some(RowTtl::Column(ttl)) if ttl <= column => column + 1,
+            _ => column,
+        }
     }
 
     /// Returns whether the column at this index belongs to the primary key.
@@ -189,19 +212,46 @@ impl TableSpec {
         self.statics.iter().flatten().map(|&at| self.columns[at].name.as_str())
     }
 
-    /// Returns the INSERT for a row. Its last value is the write timestamp in microseconds.
+    /// Returns the INSERT for a row. After the columns it has the write timestamp in microseconds,
+    /// and the time to live in seconds if rows have one.
     pub fn insert_cql(&self) -> String {
         let names = cql_names(self.columns.iter().map(|column| column.name.as_str()));
         let marks = vec!["?"; self.columns.len()].join(", ");
-        format!("INSERT INTO {} ({names}) VALUES ({marks}) USING TIMESTAMP ?", self.name())
+        format!(
+            "INSERT INTO {} ({names}) VALUES ({marks}) USING TIMESTAMP ?{}",
+            self.name(),
+            if self.ttl.is_some() { " AND TTL ?" } else { "" }
+        )
     }
 }
 
-fn plan_columns(pipeline: &Pipeline, writer: &WriterSection, output: &Schema) -> Result<Vec<Column>, FileError> {
+fn plan_ttl(pipeline: &Pipeline, writer: &WriterSection, output: &Schema) -> Result<Option<RowTtl>, FileError> {
+    let key = &["writer", "ttl"];
+    Ok(Some(match &writer.ttl {
+        None => return Ok(None),
+        // The pipeline file was checked for the range.
+        Some(Ttl::Time(time)) => RowTtl::Seconds(i32::try_from(time.0.as_secs()).unwrap_or(MAX_TTL_SECONDS)),
+        Some(Ttl::Column { column }) => {
+            let names: Vec<&str> = output.fields().iter().map(|field| field.name().as_str()).collect();
+            let at = in_the_select(pipeline, key, column, &names)?;
+            let arrow = output.field(at).data_type();
+            if !CqlType::Int.takes(arrow) {
+                let message = format!("`{column}` is {arrow} in the SQL; the time to live is a number of seconds");
+                return Err(pipeline.error_at(key, message, "make it an integer in the SQL with CAST"));
+            }
+            RowTtl::Column(at)
+        }
+    }))
+}
+
+fn plan_columns(pipeline: &Pipeline, writer: &WriterSection, output: &Schema, ttl: Option<RowTtl>) -> Result<Vec<Column>, FileError> {
     let sql = &["transformer", "sql"];
     let is_embedded = pipeline.cassandra.as_ref().is_some_and(CassandraSection::is_embedded);
     let mut columns: Vec<Column> = Vec::with_capacity(output.fields().len());
-    for field in output.fields() {
+    for (at, field) in output.fields().iter().enumerate() {
+        if ttl == Some(RowTtl::Column(at)) {
+            continue;
+        }
         let (name, arrow) = (field.name(), field.data_type());
         if !is_column_name(name) {
             let remedy = format!("give it a name with AS: {COLUMN_NAMES}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use forebay_schemas::pipeline::FileError;
 
-use super::TableSpec;
+use super::{RowTtl, TableSpec};
 use crate::store::fixtures::{WRITER, every_type, pipeline};
 
 fn plan(writer: &str, fields: Vec<(&str, DataType)>) -> Result<TableSpec, FileError> {
@@ -158,6 +158,24 @@ WITH CLUSTERING ORDER BY (c ASC, d DESC)
     AND comment = 'it''s'
     AND compaction = {'class': 'LeveledCompactionStrategy', 'sstable_size_in_mb': '160'}"
     );
+}
+
+#[test]
+fn the_time_to_live_is_a_value_of_the_insert_and_its_column_is_none_of_the_table() {
+    let file = |more: &str| pipeline(Path::new("f.toml"), "[\"127.0.0.1:9\"]", "k", &format!("{KEYED}\n{more}"));
+    let fields = [("seconds", DataType::Int64), ("id", DataType::Utf8)].map(|(name, arrow)| Field::new(name, arrow, true));
+    let schema = Schema::new(fields.to_vec());
+    let spec = TableSpec::plan(&file("ttl = { column = \"seconds\" }"), &schema).unwrap();
+    assert_eq!(spec.insert_cql(), "INSERT INTO k.t (id) VALUES (?) USING TIMESTAMP ? AND TTL ?");
+    assert_eq!((spec.primary_key[0], spec.select_index(0)), (0, 1));
+    let spec = TableSpec::plan(&file("ttl = \"30d\""), &schema).unwrap();
+    assert_eq!(spec.insert_cql(), "INSERT INTO k.t (seconds, id) VALUES (?, ?) USING TIMESTAMP ? AND TTL ?");
+    assert_eq!(spec.ttl, Some(RowTtl::Seconds(2_592_000)));
+    let refused = |more: &str| TableSpec::plan(&file(more), &schema).unwrap_err().to_string();
+    assert_eq!(refused("ttl = { column = \"secs\" }"), "`secs` is not a column of the SELECT");
+    let text = Schema::new(["id", "seconds"].map(|name| Field::new(name, DataType::Utf8, true)).to_vec());
+    let error = TableSpec::plan(&file("ttl = { column = \"seconds\" }"), &text).unwrap_err();
+    assert_eq!(error.to_string(), "`seconds` is Utf8 in the SQL; the time to live is a number of seconds");
 }
 
 #[test]

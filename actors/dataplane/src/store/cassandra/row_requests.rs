@@ -176,7 +176,11 @@ fn write_row(rows: &RowSet, row: u32, writer: &mut RowWriter<'_>) -> Result<(), 
         write_value(value, writer.make_cell_writer()).map_err(SerializationError::new)?;
     }
     let ts = rows.write_ts(row).to_be_bytes();
-    writer.make_cell_writer().set_value(&ts).map(|_| ()).map_err(SerializationError::new)
+    writer.make_cell_writer().set_value(&ts).map(|_| ()).map_err(SerializationError::new)?;
+    match rows.ttl(row) {
+        Some(ttl) => write_value(ttl, writer.make_cell_writer()).map_err(SerializationError::new),
+        None => Ok(()),
+    }
 }
 
 /// Computes the token of a row from its partition key.

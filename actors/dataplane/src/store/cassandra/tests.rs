@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
 
 use super::row_requests::{RequestRows, plan_requests};
@@ -116,6 +116,49 @@ async fn real_cassandra_a_table_with_all_that_the_file_can_say_is_created_and_co
         ]
     );
     assert_eq!(described.options, ["gc_grace_seconds of table \"Fb_Table\".\"Order\" is 7200, the pipeline file has 3600"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_cassandra_a_row_is_kept_for_its_time_to_live_which_a_repeated_write_sets_anew() {
+    let (server, _) = keyspace("fb_ttl").await;
+    let file = |more: &str| {
+        let writer = format!(
+            "table = \"t\"\nprimary_key = [\"id\"]\nconsistency = \"LOCAL_QUORUM\"\n{more}\noptions = {{ default_time_to_live = 5000 }}"
+        );
+        pipeline(Path::new("f.toml"), &server, "fb_ttl", &writer)
+    };
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("keep", DataType::Int64, true),
+        Field::new("id", DataType::Utf8, true),
+        Field::new("v", DataType::Utf8, true),
+    ]));
+    let texts = |text: &str| Arc::new(StringArray::from(vec![text; 3])) as ArrayRef;
+    let ids = Arc::new(StringArray::from(vec!["own", "table", "never"])) as ArrayRef;
+    let batch = |keep: i64| {
+        let keep = Int64Array::from(vec![Some(keep), None, Some(0)]);
+        RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(keep), Arc::clone(&ids), texts("v")]).unwrap()
+    };
+    let by_row = file("ttl = { column = \"keep\" }");
+    let spec = TableSpec::plan(&by_row, &schema).unwrap();
+    let store = Store::connect(&by_row, Some(&spec)).await.unwrap();
+    let left = async |id: &str| {
+        let answer = store.query(&format!("SELECT ttl(v) AS ttl FROM t WHERE id = '{id}'")).await.unwrap();
+        answer.rows[0]["ttl"].as_i64()
+    };
+    write(&store, &RowSet::check(&spec, &batch(1_000), &[10, 10, 10]).unwrap().0).await;
+    assert!(left("own").await.is_some_and(|left| (1..=1_000).contains(&left)));
+    assert!(left("table").await.is_some_and(|left| (1_001..=5_000).contains(&left)), "null is the table's own");
+    assert_eq!(left("never").await, None, "0 is no end");
+    write(&store, &RowSet::check(&spec, &batch(3_000), &[10, 10, 10]).unwrap().0).await;
+    assert!(left("own").await.is_some_and(|left| left > 1_000), "the same timestamp with a later end wins");
+
+    let rest = Arc::new(schema.project(&[1, 2]).unwrap());
+    let for_all = file("ttl = \"1h\"");
+    let spec = TableSpec::plan(&for_all, &rest).unwrap();
+    let store = Store::connect(&for_all, Some(&spec)).await.unwrap();
+    let rows = RecordBatch::try_new(rest, vec![ids, texts("w")]).unwrap();
+    assert_eq!(write(&store, &RowSet::check(&spec, &rows, &[20, 20, 20]).unwrap().0).await.written, 3);
+    assert!(left("never").await.is_some_and(|left| (1..=3_600).contains(&left)));
 }
 
 /// Drops a test's keyspace on the server that the tests of this process share.

@@ -5,7 +5,7 @@
 //! * A row is rejected only if the server's message says that it is at fault, or a trial shows it
 //!   (see [`suspect_row`]). Other refused rows are unwritten, with the error to wait for.
 //! * A trial writes the control row again with its own values and timestamp, which changes nothing.
-//!   In a table with a default time to live, that row's time starts over.
+//!   If the row or its table has a time to live, that row's time starts over.
 //!
 //! Does not guarantee that a failed request had no effect.
 
