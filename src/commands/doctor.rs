@@ -157,9 +157,8 @@ async fn store(blueprint: &Blueprint, timeout: Duration) -> Finding {
     let table = blueprint.table.as_deref();
     let answer = async {
         let store = Store::connect(&blueprint.pipeline, None).await?;
-        match table {
-            Some(table) if !table.create => store.prepare(table).await?,
-            _ => {}
+        if let Some(table) = table.filter(|table| !table.create) {
+            store.prepare(table).await?;
         }
         Ok(store.probe()().map(|status| status.nodes).unwrap_or_default())
     };

@@ -1,5 +1,7 @@
 //! Tests of the types of a row, from the JSON of a record through the SQL into the table.
 
+use std::path::Path;
+
 use forebay_schemas::offset::Offset;
 use forebay_schemas::pipeline::parse;
 use serde_json::{Value, json};
@@ -49,11 +51,16 @@ names = "map<text, text>"
 built = "frozen<tuple<int, text>>"
 "#;
 
+/// The checked file in a folder with its schema.
+fn blueprint(folder: &Path, file: &str) -> Blueprint {
+    std::fs::write(folder.join("users.schema.json"), SCHEMA).unwrap();
+    Blueprint::new(parse(&folder.join("forebay.toml"), file.to_owned()).unwrap()).unwrap()
+}
+
 /// The rows of these records, and the reasons of the dead letters.
 async fn written(records: &[&str]) -> (Vec<Value>, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("users.schema.json"), SCHEMA).unwrap();
-    let blueprint = Blueprint::new(parse(&folder.path().join("forebay.toml"), FILE.to_owned()).unwrap()).unwrap();
+    let blueprint = blueprint(folder.path(), FILE);
     let (transform, spec) = (blueprint.transform.clone().unwrap(), blueprint.table.clone().unwrap());
     let (store, spec) = Store::connect_to_write(&blueprint.pipeline, &spec).await.unwrap();
     let mut raw = RawBatch::default();
@@ -82,6 +89,19 @@ async fn objects_arrays_and_text_become_values_of_every_type() {
     });
     assert_eq!(rows[0], expected);
     assert_eq!((&rows[1]["userId"], &rows[1]["addr"], &rows[1]["tags"]), (&json!("b"), &Value::Null, &Value::Null));
+}
+
+#[test]
+fn a_collection_in_cells_is_reported_for_cassandra_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let reported = |file: &str| {
+        let warnings = blueprint(folder.path(), file).warnings().into_iter();
+        warnings.filter(|warning| warning.code == "collection_in_cells").map(|warning| warning.what).collect::<Vec<_>>()
+    };
+    assert_eq!(reported(FILE), [] as [&str; 0]);
+    let in_cassandra = reported(&FILE.replace("contact_points = \"embedded\"", "contact_points = [\"127.0.0.1:9\"]"));
+    assert_eq!(in_cassandra.len(), 2, "{in_cassandra:?}");
+    assert!(in_cassandra[0].contains("column `tags` is `set<text>`") && in_cassandra[0].contains("`frozen<set<text>>` needs none"));
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@
 //! the SQL, the schema and the table checks those (`forebay check` runs all checks).
 //!
 //! * `sections`: the keys and their defaults.
-//! * `checks`, `api_checks`, `paging_checks`, `secret_checks`, `writer_checks`: what must hold beyond that.
+//! * `checks`, `api_checks`, `paging_checks`, `secret_checks`, `writer_checks`: what must hold
+//!   beyond that.
 //! * `paging`, `request`: how `[fetcher]` asks for pages, and what its requests are made of.
 //! * `error`: errors with their location.
 

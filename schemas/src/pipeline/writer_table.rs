@@ -162,7 +162,8 @@ impl TableOption {
                 let (here, there) = (here.plain().to_lowercase(), there.to_lowercase());
                 here == there || there.strip_suffix(&here).is_some_and(|package| package.ends_with('.'))
             }
-            (here, there) => here.plain() == there.to_string(),
+            (Self::Truth(here), serde_json::Value::Bool(there)) => here == there,
+            _ => false,
         }
     }
 }

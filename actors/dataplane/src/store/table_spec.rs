@@ -28,8 +28,8 @@ pub struct TableSpec {
     pub columns: Vec<Column>,
     /// The primary key as indexes into `columns`, in key order.
     pub primary_key: Vec<usize>,
-    /// The number of columns of the partition key, if the pipeline file says it. A table that exists
-    /// decides otherwise, and one that Forebay creates has one.
+    /// The number of columns of the partition key, if the pipeline file says it. Otherwise a table
+    /// that exists decides, and one that Forebay creates has one.
     pub partition: Option<usize>,
     /// The clustering columns with an order in the pipeline file, as indexes into `columns`, and
     /// whether each is descending. The others are ascending; if none has an order, a table that
@@ -52,8 +52,8 @@ pub struct TableSpec {
 pub enum RowTtl {
     /// Each row for this number of seconds.
     Seconds(i32),
-    /// Each row for the number of seconds in the column of the SELECT with this index. It is none of
-    /// `columns`.
+    /// Each row for the number of seconds in the column of the SELECT with this index. It is none
+    /// of `columns`.
     Column(usize),
 }
 

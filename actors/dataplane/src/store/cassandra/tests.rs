@@ -119,7 +119,7 @@ async fn real_cassandra_a_table_with_all_that_the_file_can_say_is_created_and_co
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_cassandra_a_row_is_kept_for_its_time_to_live_which_a_repeated_write_sets_anew() {
+async fn real_cassandra_a_row_is_kept_for_its_time_to_live_which_a_repeated_write_starts_again() {
     let (server, _) = keyspace("fb_ttl").await;
     let file = |more: &str| {
         let writer = format!(
