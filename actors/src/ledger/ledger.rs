@@ -114,7 +114,7 @@ impl Ledger {
                 DesiredState::Drained => return Err(Rejection::Paused("drained")),
             }
             spec.max_rejected = spec.max_rejected.or(self.max_rejected);
-            let requested = inner.state.runs.requested(id, (key, attempt), spec, inner.state.source.since);
+            let requested = inner.state.requested(id, (key, attempt), spec);
             self.apply(&mut inner, vec![requested]);
         }
         Ok(accepted)

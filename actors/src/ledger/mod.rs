@@ -29,6 +29,8 @@ mod watch_actor;
 pub mod watermarks;
 
 #[cfg(test)]
+mod only_new_tests;
+#[cfg(test)]
 mod runs_tests;
 #[cfg(test)]
 mod source_cursors_tests;

@@ -139,12 +139,21 @@ impl Runs {
     ///   other run reads the rest. It starts over when a retry would fail the same way.
     /// * Any other attempt continues at the cursor of its read.
     ///
-    /// A run that ended before `since` was of another source, so its position does not count.
-    pub fn requested(&self, run: Uuid, (key, attempt): (&str, u32), spec: RunSpec, since: Option<DateTime<Utc>>) -> Event {
+    /// A run that ended before `since` was of another source, so its position does not count. Where
+    /// the source is incremental, a run that reads again asks for everything, and the start of an
+    /// attempt that asked for what was new is of another list of pages: it begins at the first one.
+    pub fn requested(
+        &self,
+        run: Uuid,
+        (key, attempt): (&str, u32),
+        spec: RunSpec,
+        since: Option<DateTime<Utc>>,
+        is_incremental: bool,
+    ) -> Event {
         let last = self.by_key.get(key).and_then(|attempts| attempts.last()).and_then(|id| self.runs.get(id));
         let is_of_source = |run: &&Run| since.is_none_or(|since| run.ended_at.is_some_and(|ended| ended >= since));
         let position = |of: fn(&Run) -> &Option<Position>| last.filter(is_of_source).and_then(|last| of(last).clone());
-        let (began, position) = (position(|last| &last.began), position(|last| &last.position));
+        let (began, position) = (position(|last| &last.began).filter(|_| !is_incremental), position(|last| &last.position));
         let from = match (spec.read, last) {
             (Some(ReadMode::Again), _) => Some(Position::Begin),
             (Some(ReadMode::Continue), _) | (None, None) => None,
@@ -308,6 +317,9 @@ impl Runs {
                     run.position = Some(Position::of(Some(cursor)));
                 }
             }
+            // After a crash it begins another pass: a page of this one would be asked for from the
+            // new watermark.
+            Event::WatermarkMoved { pass: None, .. } => run.position = None,
             Event::RunProduced { stop, .. } => {
                 run.state = RunState::Draining;
                 run.stop.clone_from(stop);

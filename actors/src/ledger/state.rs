@@ -13,6 +13,7 @@ use forebay_schemas::desired::Desired;
 use forebay_schemas::drift::MAX_DRIFTED_FIELDS;
 use forebay_schemas::event::{Event, Recorded, StartOrigin};
 use forebay_schemas::offset::{Checkpoint, Epoch, Offset, Partition, RangeSet};
+use forebay_schemas::run::RunSpec;
 use forebay_schemas::source_read::{Position, Read, Validators};
 use forebay_schemas::topic_id::TopicId;
 use serde::{Deserialize, Serialize};
@@ -273,6 +274,12 @@ impl State {
         own.unwrap_or_else(|| self.cursors.position(&self.read_of(run)))
     }
 
+    /// Returns the event of a new run; see [`Runs::requested`].
+    pub fn requested(&self, run: Uuid, (key, attempt): (&str, u32), spec: RunSpec) -> Event {
+        let is_incremental = self.watermarks.get(&Read::in_window(&spec.params, spec.window)).is_some();
+        self.runs.requested(run, (key, attempt), spec, self.source.since, is_incremental)
+    }
+
     /// Returns the read whose cursor a page advances, if any.
     ///
     /// A page advances the cursor only from the position that it was requested at. The page of a
@@ -397,6 +404,12 @@ impl State {
                 }
             }
             Event::SourceNamed { source } => {
+                if !self.source.name.is_empty() {
+                    // The watermarks go, and a cursor means nothing without what its pass asks for.
+                    for read in self.watermarks.reads() {
+                        self.cursors.put(read, &Position::Begin, recorded.seq, recorded.at);
+                    }
+                }
                 let has_changed = self.source.switch(source, recorded.at, &mut self.cursors);
                 if has_changed {
                     self.watermarks.clear();

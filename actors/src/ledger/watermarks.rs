@@ -46,6 +46,11 @@ impl Watermarks {
         self.0.get(read)
     }
 
+    /// Returns the reads that have one, or are read for the first time.
+    pub(super) fn reads(&self) -> impl Iterator<Item = &Read> {
+        self.0.keys()
+    }
+
     /// Returns whether no read has one.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

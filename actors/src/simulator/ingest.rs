@@ -120,10 +120,10 @@ impl Process {
         };
         let spec = RunSpec { params: params(key as usize % READS), read: mode, ..RunSpec::default() };
         let key = format!("k{key}");
-        let runs = &self.live().ledger.runs;
-        let Ok(accepted) = runs.request(&key, attempt, &spec, fresh) else { return Ok(()) };
+        let ledger = &self.live().ledger;
+        let Ok(accepted) = ledger.runs.request(&key, attempt, &spec, fresh) else { return Ok(()) };
         if let Accepted::New(run) = accepted {
-            let requested = runs.requested(run, (&key, attempt), spec, None);
+            let requested = ledger.requested(run, (&key, attempt), spec);
             self.apply(who, env, vec![requested])?;
             let (now, fresh) = (env.now(), env.fresh());
             let read = self.live().ledger.read_of(run);
