@@ -25,12 +25,12 @@ use forebay_schemas::http_url::HttpUrl;
 use forebay_schemas::json_pointer::JsonPointer;
 use forebay_schemas::pipeline::{FetcherSection, FieldSource, FieldTemplate, FileError, Pipeline, Property, Secret};
 use forebay_schemas::printable;
-use forebay_schemas::source_read::{MAX_CURSOR_BYTES, MAX_VALIDATOR_BYTES, ReadParams, Validators};
+use forebay_schemas::source_read::{MAX_CURSOR_BYTES, ReadParams, Validators};
 use futures_util::TryStreamExt as _;
 use reqwest::dns::Resolve;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
 };
 use reqwest::redirect::Policy;
 use reqwest::{Client as Http, Method, StatusCode, Url};
@@ -60,6 +60,7 @@ use super::redirects;
 use super::request::{NamesUrls, RequestBuilder, with_param};
 use super::statuses::{Meaning, Statuses};
 use super::tls_failure;
+use super::validators;
 
 /// The timeout of connecting, within the timeout of the request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -386,6 +387,13 @@ impl Client {
         fields.add_to(part, self.max_page_bytes).map_err(|cause| self.page_error(response, cause))
     }
 
+    /// What a response says of itself, where requests are conditional.
+    pub(super) fn validators(&self, response: &ApiResponse) -> Option<Validators> {
+        let header = |name| response.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let of_answer = || validators::of_answer(header(ETAG), header(LAST_MODIFIED), header(DATE).as_deref());
+        self.conditional.then(of_answer).flatten()
+    }
+
     /// Adds what the headers of a response say about its page.
     fn add_headers(&self, response: &ApiResponse, info: &mut PageInfo) -> Result<(), FetchError> {
         let places = &*self.places;
@@ -398,10 +406,8 @@ impl Client {
             info.total = header(name).map(|text| count(&text, name, places.key)).transpose().map_err(wrong)?;
         }
         if self.conditional {
-            let kept = |name: HeaderName| header(name.as_str()).filter(|text| text.len() <= MAX_VALIDATOR_BYTES);
-            let validators = Validators { etag: kept(ETAG), last_modified: kept(LAST_MODIFIED) };
             info.is_unchanged = response.status == StatusCode::NOT_MODIFIED;
-            info.validators = Some(validators).filter(|known| !info.is_unchanged && *known != Validators::default());
+            info.validators = self.validators(response).filter(|_| !info.is_unchanged);
         }
         match (&response.link, places.is_link) {
             (Some(url), true) => info.next = NextCursor::Cursor(url.to_string()),

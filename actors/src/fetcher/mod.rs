@@ -77,6 +77,7 @@ mod statuses;
 mod test_server;
 mod tls_failure;
 mod transcoder;
+mod validators;
 mod watermark;
 
 pub use dry_run::{Answer, DryRun, FoundRule, ShownRequest, dry_run};

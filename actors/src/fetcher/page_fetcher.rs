@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_schemas::source_read::ReadParams;
+use forebay_schemas::source_read::{ReadParams, Validators};
 use reqwest::StatusCode;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -74,6 +74,15 @@ impl PageFetcher {
         }
     }
 
+    /// Forgets what the answer before this one said of itself, for good: that one is not what is in
+    /// Kafka from the first record of this one on, even if nothing more comes of it.
+    async fn forget_validators(&self, run: Uuid, answer: Option<Validators>) -> Result<(), FetchError> {
+        match self.ledger.forget_validators(run, answer) {
+            Some(event) => self.ledger.flushed_to(event).await.map_err(|error| FetchError::Journal(error.to_string())),
+            None => Ok(()),
+        }
+    }
+
     /// Requests a page and extracts its records. `credit` covers the largest page, and shrinks to
     /// what this one weighs.
     pub(super) async fn fetch(
@@ -100,6 +109,9 @@ impl PageFetcher {
             }
             response => response?,
         };
+        if self.client.is_conditional() && response.status != StatusCode::NOT_MODIFIED {
+            self.forget_validators(run, self.client.validators(&response)).await?;
+        }
         let wait = response.wait;
         let fields = self.client.record_fields(params, &response)?;
         let mut page = match self.client.next_part(&mut response).await {

@@ -51,6 +51,9 @@ pub enum Command {
         /// What the page said of itself, where it is a whole answer.
         validators: Option<Box<Validators>>,
     },
+    /// The API answered a fetch, where requests are conditional, and its answer says this of
+    /// itself. From its first record in Kafka on, what another one said does not hold.
+    ForgetValidators { run: Uuid, answer: Option<Validators> },
     /// An operator sets the cursor of a read.
     SetCursor { read: Read, to: Position, by: String, reason: String },
     /// Every page of the run is produced. `stop` says why no further page was requested.

@@ -272,6 +272,16 @@ impl Ledger {
         self.inner.lock().state.validators_of(run).cloned()
     }
 
+    /// Forgets what the last whole answer to the read of a run said of itself, unless this answer
+    /// says the same. Returns the event that says so, if there was anything to forget.
+    pub(crate) fn forget_validators(&self, run: Uuid, answer: Option<Validators>) -> Option<u64> {
+        let mut inner = self.inner.lock();
+        let events = inner.state.decide(Command::ForgetValidators { run, answer }).unwrap_or_default();
+        let has_any = !events.is_empty();
+        self.apply(&mut inner, events);
+        has_any.then_some(inner.state.seq)
+    }
+
     /// Returns how far each incremental read of the source has got.
     pub fn watermarks(&self) -> Vec<WatermarkView> {
         self.inner.lock().state.watermarks.views()

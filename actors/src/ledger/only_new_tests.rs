@@ -43,6 +43,11 @@ fn last_page(ledger: &Ledger, run: Uuid) {
     page(ledger, run, Some(Position::Begin), Some(PassProgress { at: Some("9".into()), ..PassProgress::default() }), None);
 }
 
+/// What an answer with this `ETag` says.
+fn tag(etag: &str) -> Option<Validators> {
+    Some(Validators { etag: Some(etag.to_owned()), last_modified: None })
+}
+
 #[test]
 fn a_run_whose_pass_is_complete_begins_another_one_after_a_crash() {
     let ledger = ledger();
@@ -76,4 +81,20 @@ fn a_source_that_is_fetched_from_again_begins_its_passes_over() {
     }
     let next = Uuid::now_v7();
     assert_eq!((ledger.next_position(next), ledger.watermark_of(next)), (Position::Begin, None));
+}
+
+#[test]
+fn validators_are_forgotten_when_another_answer_comes_and_known_when_it_is_in_kafka() {
+    let ledger = ledger();
+    page(&ledger, run_of(&ledger, "one", 1, None), None, None, tag("1"));
+    let scheduled = Uuid::now_v7();
+    assert_eq!(ledger.validators_of(scheduled), tag("1"));
+    assert_eq!(ledger.forget_validators(scheduled, tag("1")), None, "the same answer again changes nothing");
+    let again = run_of(&ledger, "again", 1, Some(ReadMode::Again));
+    assert_eq!(ledger.forget_validators(again, tag("2")), Some(ledger.last_event()), "also by a run that reads again");
+    page(&ledger, again, None, None, tag("2"));
+    assert_eq!(ledger.validators_of(scheduled), None, "the topic may have any of the two answers");
+    assert_eq!(ledger.forget_validators(scheduled, tag("2")), None, "there is nothing left to forget");
+    page(&ledger, scheduled, None, None, tag("2"));
+    assert_eq!(ledger.validators_of(scheduled), tag("2"));
 }

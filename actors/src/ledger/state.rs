@@ -254,6 +254,11 @@ impl State {
                     .chain(kept)
                     .collect()
             }
+            Command::ForgetValidators { run, answer } => {
+                let read = self.read_of(run);
+                let is_another = self.validators.get(&read).is_some_and(|known| Some(known) != answer.as_ref());
+                is_another.then(|| Event::ValidatorsKept { run, read, validators: Validators::default() }).into_iter().collect()
+            }
             Command::Record(event) => vec![event],
             command => self.runs.decide(command)?,
         })
@@ -393,6 +398,9 @@ impl State {
             Event::WatermarkMoved { read, at, pass, seen, .. } => {
                 let progress = PassProgress { at: at.clone(), pass: pass.clone(), seen: seen.clone() };
                 self.watermarks.put(read, progress, recorded.seq, recorded.at);
+            }
+            Event::ValidatorsKept { read, validators, .. } if *validators == Validators::default() => {
+                self.validators.remove(read);
             }
             Event::ValidatorsKept { read, validators, .. } => {
                 self.validators.insert(read.clone(), validators.clone());

@@ -53,6 +53,9 @@ impl fmt::Display for Event {
                     None => write!(f, "watermark of read {read} is {at}"),
                 }
             }
+            Self::ValidatorsKept { read, validators: Validators { etag: None, last_modified: None }, .. } => {
+                write!(f, "another answer to read {read} goes to the topic")
+            }
             Self::ValidatorsKept { read, validators: Validators { etag, last_modified }, .. } => {
                 let of_it = etag.as_deref().or(last_modified.as_deref()).unwrap_or("nothing");
                 write!(f, "read {read} is in the topic as of {}", quote_cursor(of_it))

@@ -146,7 +146,8 @@ events! {
             seen: Vec<String>,
         },
         /// The whole answer to a read is in Kafka. The next fetch asks whether it has changed since
-        /// it said this of itself.
+        /// it said this of itself. Without either: another answer is on its way to Kafka, and until
+        /// it is there a fetch asks without a condition.
         ValidatorsKept = 1 { run: Uuid, read: Read, validators: Validators },
         /// All records of the run are in the topic; `stop` says why no further page was requested.
         /// Version 1 did not say why.
