@@ -68,6 +68,56 @@ pub struct Cursor {
     pub at: Option<DateTime<Utc>>,
 }
 
+/// The last event by which an operator set the cursor of each read, at most of [`MAX_CURSORS`]
+/// reads. What a page that was requested before that says of its read does not count any more.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredSets")]
+pub struct CursorsSet(BTreeMap<Read, u64>);
+
+/// Earlier versions had the last one of all reads.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredSets {
+    Of(BTreeMap<Read, u64>),
+    One((Read, u64)),
+}
+
+impl From<StoredSets> for CursorsSet {
+    fn from(stored: StoredSets) -> Self {
+        match stored {
+            StoredSets::Of(sets) => Self(sets),
+            StoredSets::One(set) => Self(BTreeMap::from([set])),
+        }
+    }
+}
+
+impl CursorsSet {
+    /// Returns whether the cursor of a read was set after an event.
+    pub(super) fn since(&self, read: &Read, event: u64) -> bool {
+        self.0.get(read).is_some_and(|set| *set > event)
+    }
+
+    /// Returns whether none was set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The cursor of a read was set, by an event.
+    pub(super) fn put(&mut self, read: &Read, event: u64) {
+        self.0.insert(read.clone(), event);
+        if self.0.len() > MAX_CURSORS
+            && let Some(first) = self.0.iter().min_by_key(|(_, event)| **event).map(|(read, _)| read.clone())
+        {
+            self.0.remove(&first);
+        }
+    }
+
+    /// No page is under way any more.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// Cursors in a snapshot. Early versions had one cursor for all fetches, which is that of the read
 /// without params.
 #[derive(Deserialize)]

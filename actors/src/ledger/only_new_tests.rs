@@ -1,9 +1,10 @@
 //! Reads that ask only for what is new: their watermarks and their validators.
 
+use forebay_schemas::event::Event;
 use forebay_schemas::offset::Ranges;
 use forebay_schemas::rejects::Rejects;
 use forebay_schemas::run::RunSpec;
-use forebay_schemas::source_read::{Position, ReadMode, Validators};
+use forebay_schemas::source_read::{Position, Read, ReadMode, Validators};
 use forebay_schemas::watermark::Pass;
 use uuid::Uuid;
 
@@ -97,4 +98,27 @@ fn validators_are_forgotten_when_another_answer_comes_and_known_when_it_is_in_ka
     assert_eq!(ledger.forget_validators(scheduled, tag("2")), None, "there is nothing left to forget");
     page(&ledger, scheduled, None, None, tag("2"));
     assert_eq!(ledger.validators_of(scheduled), tag("2"));
+}
+
+#[test]
+fn a_reset_makes_a_conditional_fetch_ask_without_a_condition() {
+    let ledger = ledger();
+    let scheduled = Uuid::now_v7();
+    page(&ledger, scheduled, None, None, tag("1"));
+    let reset = |read| Command::SetCursor { read, to: Position::Begin, by: "admin".into(), reason: "the topic was deleted".into() };
+    ledger.submit(reset(Read::of(&[("a".to_owned(), "1".to_owned())].into()))).unwrap();
+    assert_eq!(ledger.validators_of(scheduled), tag("1"), "that was another read");
+    ledger.submit(reset(Read::default())).unwrap();
+    assert_eq!(ledger.validators_of(scheduled), None);
+}
+
+#[test]
+fn a_snapshot_of_a_version_with_one_set_cursor_is_read() {
+    let mut old = serde_json::to_value(State::default()).unwrap();
+    old["cursor_set"] = serde_json::json!(["a=1", 7]);
+    let mut state: State = serde_json::from_value(old).unwrap();
+    assert!(!state.cursor_set.is_empty());
+    let started = Event::PipelineStarted { version: "1".into(), roles: vec![], topic: "t".into(), group: "g".into() };
+    state.evolve(&forebay_schemas::event::Recorded::new(1, chrono::DateTime::UNIX_EPOCH, started));
+    assert!(state.cursor_set.is_empty(), "no page is under way in a new process");
 }

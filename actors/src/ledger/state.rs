@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::command::{Command, PassProgress};
-use super::cursors::{Cursors, MAX_CURSORS, Source};
+use super::cursors::{Cursors, CursorsSet, MAX_CURSORS, Source};
 use super::error::Rejection;
 use super::runs::Runs;
 use super::watermarks::{Watermark, Watermarks};
@@ -63,9 +63,9 @@ pub struct State {
     /// most [`MAX_CURSORS`] reads.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub validators: BTreeMap<Read, Validators>,
-    /// The read whose cursor an operator set last, and the event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cursor_set: Option<(Read, u64)>,
+    /// The reads whose cursors operators set since the process started.
+    #[serde(default, skip_serializing_if = "CursorsSet::is_empty")]
+    pub cursor_set: CursorsSet,
     /// The source of the reads.
     #[serde(default)]
     pub source: Source,
@@ -291,8 +291,7 @@ impl State {
     /// run that reads again, or whose cursor an operator has set since it was requested, advances
     /// none.
     fn advanced_by(&self, run: Uuid, asked: &Position, requested: u64) -> Option<Read> {
-        let set_since = |read: &Read| self.cursor_set.as_ref().is_some_and(|(of, event)| of == read && *event > requested);
-        self.continued_by(run).filter(|read| self.cursors.position(read) == *asked && !set_since(read))
+        self.continued_by(run).filter(|read| self.cursors.position(read) == *asked && !self.cursor_set.since(read, requested))
     }
 
     /// Returns how far the read of a run has got, unless the run reads again.
@@ -372,6 +371,7 @@ impl State {
                     stopped: None,
                 };
                 self.actors.clear();
+                self.cursor_set.clear();
                 self.partitions.values_mut().for_each(|partition| (partition.assigned, partition.seen) = (false, false));
             }
             Event::PipelineStopped { clean } => {
@@ -430,7 +430,9 @@ impl State {
                 if *to == Position::Begin {
                     self.watermarks.end_pass(read);
                 }
-                self.cursor_set = Some((read.clone(), recorded.seq));
+                // It is to be read again, whether it has changed or not.
+                self.validators.remove(read);
+                self.cursor_set.put(read, recorded.seq);
             }
             Event::CursorForgotten { read, .. } => self.cursors.put(read, &Position::Begin, recorded.seq, recorded.at),
             Event::BatchWritten { rows, rejected, written, .. } => {
