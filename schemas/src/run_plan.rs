@@ -51,7 +51,7 @@ pub struct Warning {
     /// `where_keeps_rows`, `unnest_keeps_rows`, `loses_digits`, `narrow_column`,
     /// `primary_key_not_of_topic_key`, `topic_key_not_known`, `secret_in_url`, `verification_off`,
     /// `plaintext_password`, `plaintext_secret`, `not_enforced`, `collection_in_cells`,
-    /// `table_option`.
+    /// `table_option`, `static_not_of_topic_key`.
     pub code: String,
     /// What it means, with the line of the file if it has one, and what to do if that is not
     /// intended.

@@ -54,11 +54,10 @@ impl Blueprint {
             let what = format!("column `{}` is {} in the SQL and `{}` in the table: {what}", column.name, column.arrow, column.cql);
             Warning { code: "narrow_column".to_owned(), what }
         };
-        let keys = self
-            .transform
-            .as_deref()
-            .zip(self.table.as_deref())
-            .and_then(|(transform, table)| key_warnings::warning(&self.pipeline, transform, table));
+        let keys = self.transform.as_deref().zip(self.table.as_deref()).into_iter().flat_map(|(transform, table)| {
+            let of_rows = key_warnings::warning(&self.pipeline, transform, table);
+            of_rows.into_iter().chain(key_warnings::of_statics(&self.pipeline, transform, table))
+        });
         let narrow = self.table.iter().flat_map(|table| table.losses().map(narrow));
         let in_cells = |column: &&Column| column.cql.is_in_cells() && self.pipeline.cassandra.iter().any(|section| !section.is_embedded());
         let in_cells = self.table.iter().flat_map(|table| table.columns.iter().filter(in_cells)).map(|column| Warning {

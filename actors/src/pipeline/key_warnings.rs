@@ -2,7 +2,8 @@
 //!
 //! Guarantees:
 //! * Without a warning, all records of a row have the same key in the topic, and so are in one
-//!   partition while the number of partitions stays.
+//!   partition while the number of partitions stays. If the table has static columns, the same
+//!   holds for all records of a partition of the table.
 //!
 //! Does not guarantee the converse: expressions are not analysed ([`ColumnSource`]).
 
@@ -15,6 +16,30 @@ use forebay_dataplane::transform::{ColumnSource, Transform};
 /// The consequence when the records of a row are in several partitions.
 const CONSEQUENCE: &str =
     "records of one row may be in several partitions, and the row is one of them, whole, but not necessarily the newest";
+
+/// Warns when records that write one static column may be in several partitions of the topic.
+pub(super) fn of_statics(pipeline: &Pipeline, transform: &Transform, table: &TableSpec) -> Option<Warning> {
+    let names: Vec<&str> = table.statics().collect();
+    let key = pipeline.producer.as_ref().map(|producer| producer.key.as_str());
+    let follows = |&at: &usize| match transform.column_sources().get(table.select_index(at)) {
+        Some(Some(ColumnSource::Key)) => true,
+        Some(Some(ColumnSource::Field(pointer))) => key == Some(pointer.as_str()),
+        _ => false,
+    };
+    if names.is_empty() || table.partition_key().iter().any(follows) {
+        return None;
+    }
+    let partition: Vec<&str> = table.partition_key().iter().map(|&at| table.columns[at].name.as_str()).collect();
+    Some(Warning {
+        code: "static_not_of_topic_key".to_owned(),
+        what: format!(
+            "static columns ({}) are shared by all rows of ({}), whose records may be in several partitions of the topic, so their values are \
+             not necessarily the newest; let [producer] key be a field of the partition key",
+            names.join(", "),
+            partition.join(", ")
+        ),
+    })
+}
 
 /// Warns when the primary key does not follow from the topic's key, or when that is unknown.
 pub(super) fn warning(pipeline: &Pipeline, transform: &Transform, table: &TableSpec) -> Option<Warning> {
@@ -56,6 +81,7 @@ pub(super) fn warning(pipeline: &Pipeline, transform: &Transform, table: &TableS
 #[cfg(test)]
 mod tests {
     use super::super::Blueprint;
+    use super::*;
 
     const SCHEMA: &str = r#"{"type":"object","required":["id","user"],"properties":{"id":{"type":"string"},"n":{"type":"integer"},
         "user":{"type":"object","required":["name"],"properties":{"name":{"type":"string"}}},"lines":{"type":"array","items":{"type":"string"}}}}"#;
@@ -63,6 +89,15 @@ mod tests {
     /// The code and the text of the warning, if any, for a producer's key, a SELECT and a primary
     /// key.
     fn warning_of(key: Option<&str>, sql: &str, primary_key: &str) -> Option<(String, String)> {
+        warning_by(super::warning, key, sql, primary_key)
+    }
+
+    fn warning_by(
+        warning: fn(&Pipeline, &Transform, &TableSpec) -> Option<Warning>,
+        key: Option<&str>,
+        sql: &str,
+        primary_key: &str,
+    ) -> Option<(String, String)> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("s.json"), SCHEMA).unwrap();
         let fetch = |key| format!("[fetcher]\nurl = \"http://127.0.0.1:9/\"\nrecords = \"\"\n[producer]\nkey = {key:?}\n");
@@ -75,7 +110,7 @@ mod tests {
         let pipeline = forebay_schemas::pipeline::parse(&folder.path().join("forebay.toml"), file).unwrap();
         let blueprint = Blueprint::new(pipeline).unwrap();
         let (transform, table) = (blueprint.transform.as_deref().unwrap(), blueprint.table.as_deref().unwrap());
-        super::warning(&blueprint.pipeline, transform, table).map(|warning| (warning.code, warning.what))
+        warning(&blueprint.pipeline, transform, table).map(|warning| (warning.code, warning.what))
     }
 
     #[test]
@@ -105,6 +140,17 @@ mod tests {
             let (code, what) = warning_of(Some(key), sql, primary_key).unwrap();
             assert!(code == "primary_key_not_of_topic_key" && what.contains(part), "{what}");
         }
+    }
+
+    #[test]
+    fn a_static_column_of_records_in_several_partitions_gives_a_warning() {
+        let sql = "SELECT id, n, user['name'] AS name FROM t";
+        let warned = |key: &str, primary_key: &str| warning_by(of_statics, Some(key), sql, primary_key);
+        let key = "\"id\", \"n\"";
+        let with_static = format!("{key}]\nstatic = [\"name\"] #");
+        assert_eq!((warned("/id", &with_static), warned("/n", key)), (None, None));
+        let (code, what) = warned("/n", &with_static).unwrap();
+        assert!(code == "static_not_of_topic_key" && what.contains("(name) are shared by all rows of (id)"), "{what}");
     }
 
     #[test]

@@ -193,6 +193,11 @@ impl TableSpec {
         cql
     }
 
+    /// Returns the partition key of a table that Forebay creates, as indexes into `columns`.
+    pub fn partition_key(&self) -> &[usize] {
+        &self.primary_key[..self.partition.unwrap_or(1).min(self.primary_key.len())]
+    }
+
     /// Returns the primary key as CQL writes it, with this number of columns in the partition key.
     pub fn key_cql(&self, partition: Option<usize>) -> String {
         let names = self.key_names();
@@ -208,7 +213,7 @@ impl TableSpec {
     }
 
     /// Returns the names of the static columns.
-    pub(super) fn statics(&self) -> impl Iterator<Item = &str> {
+    pub fn statics(&self) -> impl Iterator<Item = &str> {
         self.statics.iter().flatten().map(|&at| self.columns[at].name.as_str())
     }
 

@@ -37,6 +37,21 @@ fn a_user_defined_type_gets_the_fields_of_the_server_in_its_order() {
 }
 
 #[test]
+fn a_user_defined_type_in_another_type_gets_its_fields_too() {
+    let object = DataType::Struct(vec![Field::new("no", DataType::Int64, true)].into());
+    let list = DataType::List(std::sync::Arc::new(Field::new_list_field(object, true)));
+    let (spec, differences) = resolved(
+        "frozen<tuple<frozen<map<text, frozen<list<frozen<address>>>>>>>",
+        &[("homes", DataType::Struct(vec![Field::new("summer", list, true)].into()))],
+    );
+    assert_eq!(differences, []);
+    let mut known = 0;
+    let mut cql = spec.columns[1].cql.clone();
+    let all: Result<(), ()> = cql.each_user_type(&mut |user| user.fields.as_ref().map(|fields| known += fields.len()).ok_or(()));
+    assert_eq!((all, known), (Ok(()), 4));
+}
+
+#[test]
 fn a_type_that_the_server_does_not_have_is_refused_with_the_statement_that_creates_it() {
     let (_, differences) = resolved("frozen<nothing>", &[("no", DataType::Int64), ("Street", DataType::Utf8)]);
     let (what, remedy) = &differences[0];

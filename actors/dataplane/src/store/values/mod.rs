@@ -117,6 +117,9 @@ pub(super) enum Value<'a> {
     Vector(&'a [f32]),
 }
 
+// A value is passed by value for each cell of each row.
+const _: () = assert!(size_of::<Value<'_>>() <= 32);
+
 /// The row of a cell that does not fit its column, and the reason.
 pub(super) type Misfit = (usize, Reason);
 
