@@ -77,8 +77,8 @@ mod statuses;
 mod test_server;
 mod tls_failure;
 mod transcoder;
-mod validators;
-mod watermark;
+pub(crate) mod validators;
+pub(crate) mod watermark;
 
 pub use dry_run::{Answer, DryRun, FoundRule, ShownRequest, dry_run};
 

@@ -9,7 +9,8 @@
 //! * Memory and the journal hold at most [`MAX_SEEN`] hashes a read.
 //!
 //! Does not guarantee that no record is produced twice: beyond [`MAX_SEEN`] in the overlap, and
-//! after a crash in the middle of a pass, some are.
+//! after a crash in the middle of a pass, some are. Nor that a record is produced again that
+//! changes back, within the overlap, to bytes that it had before, its mark included.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ const HASHES: Uuid = Uuid::from_u128(0x1c5e_80f2_7d34_4be9_a6c1_52d9_03fb_8e47);
 type RecordHash = Uuid;
 
 /// The hashes of the records that are in Kafka already.
-pub(super) type Seen = Arc<HashSet<RecordHash>>;
+pub(crate) type Seen = Arc<HashSet<RecordHash>>;
 
 /// Reads the marks of records.
 #[derive(Debug, Clone)]
@@ -184,7 +185,7 @@ impl FetchPass {
     }
 
     /// The hashes of the records that are in Kafka already.
-    pub(super) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         Arc::clone(&self.seen)
     }
 

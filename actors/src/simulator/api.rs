@@ -9,7 +9,7 @@ use forebay_schemas::offset::Partition;
 /// Keys there are. They are spread over the partitions that there are, so some move when partitions
 /// are added.
 pub(super) const KEYS: u16 = 9;
-/// Reads: one without params, and some with.
+/// Reads: one without params, one with, and one of a window with the same params.
 pub(super) const READS: usize = 3;
 
 /// The bytes of a record's value.
@@ -106,11 +106,17 @@ impl Api {
         (0..count).map(record).collect()
     }
 
+    /// A record that was never given before, or another version of one.
+    pub(super) fn record(&mut self, key: u16, rng: &mut StdRng) -> Content {
+        self.last_event += 1;
+        let unkeyed = self.unkeyed && rng.random_bool(0.5);
+        Content { key: (!rng.random_ratio(1, 24)).then_some(key), unkeyed, event: self.last_event, bad: rng.random_ratio(1, 16) }
+    }
+
     fn fresh(&mut self, read: usize, most: usize, rng: &mut StdRng) -> Vec<Content> {
         let records = (0..rng.random_range(0..=most)).map(|_| {
-            self.last_event += 1;
-            let (key, unkeyed) = (rng.random_range(0..KEYS), self.unkeyed && rng.random_bool(0.5));
-            Content { key: (!rng.random_ratio(1, 24)).then_some(key), unkeyed, event: self.last_event, bad: rng.random_ratio(1, 16) }
+            let key = rng.random_range(0..KEYS);
+            self.record(key, rng)
         });
         let page: Vec<_> = records.collect();
         self.served[read].push(page.clone());

@@ -1,7 +1,6 @@
 //! The ingest of a simulated process: the states of the fetcher and the producer in a minimal
 //! shell.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use forebay_schemas::event::Event;
@@ -16,6 +15,8 @@ use super::api::{Content, READS};
 use super::broker::At;
 use super::invariants::{self, Acknowledged, Checked};
 use super::process::Process;
+use super::reads::{begins, number, page_of, params, read, read_of, window};
+use super::source::Source;
 use super::world::Env;
 use crate::fetcher::Schedule;
 use crate::fetcher::deliveries::Deliveries;
@@ -37,6 +38,8 @@ pub(super) type Produced = (Result<PageProduced, PageRefused>, Vec<(At, u64)>);
 pub(super) struct Page {
     attempt: u64,
     run: Uuid,
+    /// The process, and the read.
+    of: (usize, usize),
     records: Vec<Content>,
     appended: usize,
     /// Acknowledgements on their way back.
@@ -46,8 +49,8 @@ pub(super) struct Page {
 }
 
 impl Page {
-    fn new(attempt: u64, run: Uuid, records: Vec<Content>) -> Self {
-        Self { attempt, run, records, appended: 0, acks: Vec::new(), acknowledged: Vec::new(), tracker: DeliveryTracker::default() }
+    fn new(attempt: u64, run: Uuid, of: (usize, usize), records: Vec<Content>) -> Self {
+        Self { attempt, run, of, records, appended: 0, acks: Vec::new(), acknowledged: Vec::new(), tracker: DeliveryTracker::default() }
     }
 
     pub(super) fn to_append(&self) -> usize {
@@ -59,54 +62,13 @@ impl Page {
 pub(super) fn new_fetcher(env: &Env, schedule: Schedule, ledger: &Ledger, open: Vec<Uuid>) -> Fetcher {
     let open = open.into_iter().map(|run| (run, ledger.read_of(run)));
     let fetcher = Fetcher::new(schedule, env.now(), open).with_max_active(env.scenario.max_active);
-    if env.scenario.cursors {
-        let fetcher = fetcher.with_fetch_ahead(env.scenario.fetch_ahead);
-        fetcher.with_cursors(None, PageLimits { max_pages: 3, max_empty_pages: 2, restarts: env.scenario.restarts, ..PageLimits::ONE_PAGE })
-    } else {
-        fetcher
-    }
-}
-
-/// The params of a run of a read.
-fn params(read: usize) -> BTreeMap<String, String> {
-    if read == 0 { BTreeMap::new() } else { BTreeMap::from([("r".to_owned(), read.to_string())]) }
-}
-
-/// A read by its number.
-pub(super) fn read(number: usize) -> Read {
-    Read::of(&params(number))
-}
-
-/// The number of the read that a fetch belongs to.
-pub(super) fn read_of(ledger: &Ledger, run: Uuid) -> usize {
-    ledger.runs.get(run).and_then(|run| run.spec.params.get("r")).map_or(0, |number| number.parse().expect("reads are numbered"))
-}
-
-/// The page at a position.
-pub(super) fn page_of(position: &Position) -> usize {
-    position.cursor().map_or(0, number)
-}
-
-/// Where a fetch starts: where the ledger says, or where a fault does.
-fn begins(env: &Env, ledger: &Ledger, run: Uuid) -> Position {
-    let begins = ledger.next_position(run);
-    let at = |page: usize| Position::of(Some(&page.to_string()));
-    match begins {
-        Position::Cursor(cursor) if env.has(Fault::SkipPage) => at(number(&cursor) + 1),
-        _ if env.has(Fault::ShareCursor) => {
-            let furthest = (0..READS).map(|read| page_of(&ledger.cursors.position(&self::read(read)))).max();
-            furthest.filter(|&page| page > 0).map_or(begins, at)
-        }
-        _ if env.has(Fault::AgainGoesOnAtCursor) && ledger.runs.get(run).is_some_and(|run| run.again && run.counts.pages > 0) => {
-            ledger.cursors.position(&read(read_of(ledger, run)))
-        }
-        begins => begins,
-    }
-}
-
-/// The page of a cursor.
-pub(super) fn number(cursor: &str) -> usize {
-    cursor.parse().expect("the cursors of this API are numbers")
+    let restarts = match &env.scenario.source {
+        Source::Cursors => env.scenario.restarts,
+        Source::Incremental(_) => true,
+        Source::Page | Source::Conditional => return fetcher,
+    };
+    let fetcher = fetcher.with_fetch_ahead(env.scenario.fetch_ahead);
+    fetcher.with_cursors(None, PageLimits { max_pages: 3, max_empty_pages: 2, restarts, ..PageLimits::ONE_PAGE })
 }
 
 impl Process {
@@ -118,7 +80,8 @@ impl Process {
             (1, 3) => Some(ReadMode::Continue),
             _ => None,
         };
-        let spec = RunSpec { params: params(key as usize % READS), read: mode, ..RunSpec::default() };
+        let of = key as usize % READS;
+        let spec = RunSpec { params: params(of), window: window(of), read: mode, ..RunSpec::default() };
         let key = format!("k{key}");
         let ledger = &self.live().ledger;
         let Ok(accepted) = ledger.runs.request(&key, attempt, &spec, fresh) else { return Ok(()) };
@@ -138,10 +101,13 @@ impl Process {
     /// An operator sets the cursor of a read back.
     pub(super) fn set_cursor(&mut self, who: usize, env: &mut Env) -> Checked {
         let read = read(env.rng.random_range(0..READS));
-        let before = page_of(&self.live().ledger.cursors.position(&read));
-        let to = match env.rng.random_range(0..=before) {
-            0 => Position::Begin,
-            page => Position::of(Some(&page.to_string())),
+        let to = if env.scenario.source.has_cursors() {
+            match env.rng.random_range(0..=page_of(&self.live().ledger.cursors.position(&read))) {
+                0 => Position::Begin,
+                page => Position::of(Some(&page.to_string())),
+            }
+        } else {
+            Position::Begin
         };
         self.submit(who, env, Command::SetCursor { read, to, by: "admin".into(), reason: "to be read again".into() })
     }
@@ -175,7 +141,8 @@ impl Process {
                     let live = self.live();
                     live.fetching.push(run);
                     let fetch = live.fetcher.fetch_mut(run).expect("it is under way");
-                    fetch.position(live.ledger.seq, || begins(env, &live.ledger, run));
+                    let position = fetch.position(live.ledger.seq, || begins(env, &live.ledger, run));
+                    self.asks(env, run, &position);
                 }
                 Effect::WakeAt(at) => self.live().wake_at = Some(at),
                 Effect::Record(command) => self.record(who, env, command)?,
@@ -196,8 +163,24 @@ impl Process {
                 let moves = Some(read(read_of(&self.live().ledger, run)));
                 self.apply(who, env, vec![Event::PageProduced { run, ranges, produced, rejected, cursor: Some(cursor), moves, rejects }])
             }
-            command => self.submit(who, env, command),
+            mut command => {
+                let before = self.journal.len();
+                let set = match &command {
+                    Command::PageProduced { run, requested, .. } => self.read_set_since(*run, *requested),
+                    _ => None,
+                };
+                self.as_a_fault_records(env, &mut command);
+                self.submit(who, env, command)?;
+                invariants::set_cursor_stays(set.as_ref(), self.journal.after(before))
+            }
         }
+    }
+
+    /// The read of a run, if somebody has set its cursor since an event.
+    fn read_set_since(&self, run: Uuid, event: u64) -> Option<Read> {
+        let of = read(read_of(&self.live.as_ref()?.ledger, run));
+        let sets = |event: &Event| matches!(event, Event::CursorSet { read, .. } if *read == of);
+        self.journal.after(event as usize).any(sets).then_some(of)
     }
 
     /// The API answers.
@@ -218,16 +201,21 @@ impl Process {
             return self.act(who, env, effects);
         }
         let (max, rng) = (env.scenario.page, &mut env.rng);
-        let (records, next) = if env.scenario.cursors {
-            let live = self.live();
-            let at = (read_of(&live.ledger, run), live.fetcher.cursor(run).map_or(0, number));
-            env.api.page_at(at, max, rng)
-        } else {
-            (env.api.page(max, rng), None)
+        let (records, info) = match &env.scenario.source {
+            Source::Page => (env.api.page(max, rng), PageInfo::default()),
+            Source::Cursors => {
+                let live = self.live();
+                let at = (read_of(&live.ledger, run), live.fetcher.cursor(run).map_or(0, number));
+                let (records, next) = env.api.page_at(at, max, rng);
+                (
+                    records,
+                    PageInfo { next: next.map_or(NextCursor::Absent, |next| NextCursor::Cursor(next.to_string())), ..PageInfo::default() },
+                )
+            }
+            Source::Incremental(_) | Source::Conditional => self.answer_with_changes(who, env, run)?,
         };
-        let next = next.map_or(NextCursor::Absent, |next| NextCursor::Cursor(next.to_string()));
-        let info = PageInfo { next, ..PageInfo::default() };
-        let (produce, effects) = self.live().fetcher.fetched(run, records.len() as u64, now, fresh, info);
+        let count = records.len() as u64 + info.marks.repeated;
+        let (produce, effects) = self.live().fetcher.fetched(run, count, now, fresh, info);
         if produce {
             self.live().deliveries.push((run, records));
         }
@@ -249,7 +237,8 @@ impl Process {
 
     fn send_page(&mut self, who: usize, env: &mut Env, attempt: u64, run: Uuid, records: Vec<Content>) -> Checked {
         *env.oracle.unacknowledged[who].entry(run).or_default() += records.len();
-        let mut page = Page::new(attempt, run, records);
+        let of = (who, read_of(&self.live().ledger, run));
+        let mut page = Page::new(attempt, run, of, records);
         page.records.iter().for_each(|_| page.tracker.sent());
         let end = page.tracker.seal(None);
         self.live().pages.push(page);
@@ -284,6 +273,9 @@ impl Process {
             env.note(|| format!("  [{partition}] {offset} is {content:?}"));
             let at = At { topic, partition, offset };
             env.oracle.of_runs.insert(at, page.run);
+            if env.scenario.source.changes() {
+                env.oracle.last_appended.insert((page.of, content.key), content.event);
+            }
             page.acks.push((Destination::Topic, at, content.event));
         }
         page.appended += more;
@@ -392,6 +384,9 @@ impl Process {
                     invariants::page_settled(self.live(), &acknowledged)?;
                     let report = Some((who, self.live().ledger.seq + 1));
                     env.oracle.seen.extend(acknowledged.iter().map(|&(_, event)| event));
+                    if env.scenario.source.changes() {
+                        env.oracle.produced.extend(acknowledged.iter().map(|&(_, event)| (who, event)));
+                    }
                     env.oracle.acknowledged.extend(acknowledged.iter().map(|&(at, event)| Acknowledged { run, at, event, report }));
                     self.live().fetcher.produced(run, produced, now, fresh)
                 }
@@ -411,6 +406,7 @@ impl Process {
         let live = self.live();
         let fetcher = new_fetcher(env, schedule, &live.ledger, open);
         live.fetching.clear();
+        live.asked.clear();
         live.pages.clear();
         live.deliveries = Deliveries::default();
         live.settled.clear();

@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use forebay_schemas::event::{Event, StartOrigin};
 use forebay_schemas::offset::Offset;
 use forebay_schemas::run::{RunCounts, RunState};
+use forebay_schemas::source_read::Read;
 use uuid::Uuid;
 
 use super::api::{Content, KEYS, READS};
 use super::broker::At;
-use super::ingest::{number, page_of, read, read_of};
 use super::process::{Live, RECORD_WEIGHT};
+use super::reads::{number, page_of, read, read_of};
+use super::requests;
 use super::world::{Env, World};
 use crate::consumer::state::MAX_IN_FLIGHT;
 use crate::ledger::State as Ledger;
@@ -38,11 +40,21 @@ pub(super) enum Invariant {
     RunsReportTheTruth,
     /// Every record of the pages before a read's cursor was acknowledged.
     CursorIsProduced,
-    /// Only a person moves the cursor of a read back.
+    /// Only a person moves the cursor of a read back, and no page that was requested before moves
+    /// it from there.
     CursorGoesOn,
     /// A page of a read is fetched only when every page before it was produced. For a run that
     /// reads again, these are its own pages, from its start.
     ReadsLeaveNothingOut,
+    /// When a watermark moves to a time, the current version of every record that the API has shown
+    /// since before that time was acknowledged. It never moves back. At the end, after a last pass,
+    /// that holds for all records, and the current version of each is the one appended last.
+    WatermarkIsProduced,
+    /// The pages of a pass ask from where its first page did, also after a crash.
+    PassesAskTheSame,
+    /// That an answer has not changed is accepted only when its records were acknowledged, and were
+    /// those appended last.
+    UnchangedIsProduced,
     /// The pages of a fetcher are in the topic in the order in which they were fetched, as far as
     /// their last appends go.
     PagesKeepTheirOrder,
@@ -73,7 +85,7 @@ pub(super) fn violation(invariant: Invariant, what: impl FnOnce() -> String) -> 
     Err(Violation { invariant, what: what() })
 }
 
-fn holds(invariant: Invariant, holds: bool, what: impl FnOnce() -> String) -> Checked {
+pub(super) fn holds(invariant: Invariant, holds: bool, what: impl FnOnce() -> String) -> Checked {
     if holds { Ok(()) } else { violation(invariant, what) }
 }
 
@@ -103,6 +115,10 @@ pub(super) struct Oracle {
     pub(super) announced: Vec<bool>,
     /// The event identifiers of all records that were ever acknowledged.
     pub(super) seen: HashSet<u64>,
+    /// The records that each process was acknowledged, and the last one that it appended of each
+    /// read and key, where the API gives only what is new.
+    pub(super) produced: HashSet<(usize, u64)>,
+    pub(super) last_appended: HashMap<((usize, usize), Option<u16>), u64>,
     /// The page that each run that reads again has reached, by process.
     pub(super) reached: HashMap<(usize, Uuid), usize>,
     /// Keys whose newest record need not win over those in other partitions.
@@ -133,11 +149,11 @@ impl Oracle {
 /// Checks an event of process `who` before its ledger has it, and records what it says.
 pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event) -> Checked {
     match event {
-        Event::RunRequested { run, from: Some(from), .. } => {
+        Event::RunRequested { run, from: Some(from), .. } if env.scenario.source.has_cursors() => {
             env.oracle.reached.insert((who, *run), page_of(from));
             Ok(())
         }
-        Event::PageFetched { run, cursor, .. } if env.scenario.cursors => {
+        Event::PageFetched { run, cursor, .. } if env.scenario.source.has_cursors() => {
             let (of, page) = (read_of(ledger, *run), cursor.as_deref().map_or(0, number));
             if let Some(&reached) = env.oracle.reached.get(&(who, *run)) {
                 return holds(Invariant::ReadsLeaveNothingOut, page <= reached, || {
@@ -149,7 +165,7 @@ pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event
                 format!("page {page} of read {of} is fetched, and {missing:?} before it was never acknowledged")
             })
         }
-        Event::PageProduced { run, cursor: Some(cursor), moves, .. } if env.scenario.cursors => {
+        Event::PageProduced { run, cursor: Some(cursor), moves, .. } if env.scenario.source.has_cursors() => {
             let to = number(cursor);
             if let Some(reached) = env.oracle.reached.get_mut(&(who, *run)) {
                 *reached = (*reached).max(to);
@@ -159,6 +175,7 @@ pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event
                 format!("the cursor of read {moves:?} goes from page {before} back to {to} by run {run}")
             })
         }
+        Event::WatermarkMoved { read, at: Some(at), .. } => requests::watermark_moves(env, who, ledger, read, at),
         Event::RunProduced { run, .. } => {
             let missing = env.oracle.unacknowledged[who].get(run).copied().unwrap_or_default();
             holds(Invariant::RunsReportTheTruth, missing == 0, || {
@@ -184,6 +201,13 @@ pub(super) fn at_event(env: &mut Env, who: usize, ledger: &Ledger, event: &Event
         }
         _ => Ok(()),
     }
+}
+
+/// [`Invariant::CursorGoesOn`], when a page is produced of a read whose cursor was `set` since it
+/// was requested.
+pub(super) fn set_cursor_stays<'a>(set: Option<&Read>, mut events: impl Iterator<Item = &'a Event>) -> Checked {
+    let moved = events.find(|event| matches!(event, Event::PageProduced { moves, .. } if set.is_some() && moves.as_ref() == set));
+    holds(Invariant::CursorGoesOn, moved.is_none(), || format!("its cursor was set since the page was requested: {moved:?}"))
 }
 
 /// [`Invariant::MetricsReconcile`].
@@ -241,7 +265,9 @@ pub(super) fn at_the_end(world: &World) -> Checked {
         if let Some(live) = &process.live {
             metrics(live)?;
             counts(&world.env, live)?;
-            cursor(&world.env, live)?;
+            if world.env.scenario.source.has_cursors() {
+                cursor(&world.env, live)?;
+            }
             process.journal.check(&live.ledger, world.env.scenario.bytes.then(|| process.journal.len() / 2))?;
         }
     }

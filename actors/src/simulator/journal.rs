@@ -34,6 +34,11 @@ impl Journal {
         self.durable = (self.durable + more).min(self.events.len());
     }
 
+    /// The events after so many.
+    pub(super) fn after(&self, events: usize) -> impl Iterator<Item = &Event> {
+        self.events.iter().skip(events).map(|recorded| &recorded.event)
+    }
+
     /// A crash: of what is not durable, only the first `kept` are still there.
     pub(super) fn crash(&mut self, kept: usize) {
         self.events.truncate(self.durable + kept);

@@ -2,7 +2,10 @@
 //! models of Kafka, the table, the API and the disk.
 //!
 //! A seed is one history of a few hundred steps. Pages of several reads are fetched and produced,
-//! records are polled, batched, written and committed, in any possible order. Meanwhile processes
+//! records are polled, batched, written and committed, in any possible order. The API gives pages
+//! with cursors, for runs with params and windows; or records from a mark on, which change, are
+//! shown late and are dated in the future; or one answer with validators, which changes and changes
+//! back. Meanwhile processes
 //! crash, stall and resume; partitions move; commits are lost; other producers' transactions are
 //! opened, committed and aborted; logs are compacted; topics are deleted and re-created while
 //! clients continue by name; partitions are added, so that keys move; records have no key; people
@@ -12,9 +15,9 @@
 //! Real are the ledger's `State` (decide, evolve, due, and its JSON), the consumer's `State` with
 //! `BatchBuilder`, `WriteClock`, `CommitSchedule`, the choice of the start offset and the commit
 //! metadata, the fetcher's `State` with `Deliveries` and the commands that it records, the
-//! producer's delivery tracker and the writer's `WriteQueue`. The shells around them are written
-//! again in [`ingest`] and [`egress`], as short as possible; a mistake of a real shell is not found
-//! here.
+//! producer's delivery tracker and the writer's `WriteQueue`. For what is new these are `FetchPass`
+//! and what an answer's headers say. The shells around them are written again in [`ingest`],
+//! [`requests`] and [`egress`], as short as possible; a mistake of a real shell is not found here.
 //!
 //! * `make simulate SEEDS=100000` runs that many seeds; `make simulate SEED=123` prints each step
 //!   of one.
@@ -31,6 +34,10 @@
 //!   partition can't know of them, where nothing of the key's former partition was read when the
 //!   other one was added, where records have no key, and after they were read again. The row must
 //!   then be a whole record of one of the partitions.
+//!
+//! * An answer that another process has fetched, where requests are conditional: each process knows
+//!   its own. So what must hold of watermarks and validators holds for each process.
+//! * A record that changes back to the same bytes, its mark included.
 //!
 //! Not simulated: offsets set by hand, retention of uncommitted records, actors that restart alone
 //! in the middle of a message, and the byte budgets, which the kernel's own tests cover.
@@ -50,6 +57,9 @@ mod invariants;
 mod journal;
 mod perform_steps;
 mod process;
+mod reads;
+mod requests;
+mod source;
 mod store;
 mod tests;
 mod world;
@@ -95,6 +105,25 @@ enum Fault {
     AgainMovesCursor,
     /// A run that reads again continues at its read's cursor after a restart.
     AgainGoesOnAtCursor,
+    /// The window is left out of the identity of a read.
+    WindowNotInRead,
+    /// The watermark moves with each page.
+    WatermarkMovesWithPages,
+    /// The watermark is the largest mark of a pass, also one after its first request.
+    WatermarkPastRequest,
+    /// A pass that continues after a crash asks from the largest mark that it has reached.
+    PassAsksFromReached,
+    /// The hashes of records are kept when their page is fetched, also where it never gets into the
+    /// topic.
+    SeenWhenFetched,
+    /// Validators are recorded when their page is fetched.
+    ValidatorsWhenFetched,
+    /// Validators stay while another answer is produced.
+    ValidatorsOutliveTheirAnswer,
+    /// A `Last-Modified` counts in the second that it names.
+    LastModifiedOfThisSecond,
+    /// A page moves its read, although somebody has set its cursor since it was requested.
+    PageUndoesSetCursor,
     /// The topic's id is never checked.
     IgnoreTopicId,
     /// The topic's id is checked at assignments only, so a process without partitions does not

@@ -47,6 +47,10 @@ impl World {
             }
             Step::Cancel(who) => return processes[who].cancel(who, env),
             Step::SetCursor(who) => return processes[who].set_cursor(who, env),
+            Step::Change => {
+                let now = env.now_ms();
+                env.changes.change(&env.scenario.source, &mut env.api, now, &mut env.rng);
+            }
             Step::Wake(who) => return processes[who].wake(who, env),
             Step::ApiAnswers(who) => return processes[who].answered(who, env),
             Step::Append(who) => processes[who].append(env),

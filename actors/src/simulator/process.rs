@@ -1,6 +1,6 @@
 //! A process: its state machines, its ledger and its journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use forebay_schemas::event::Event;
@@ -14,6 +14,7 @@ use super::egress::{Batch, new_consumer};
 use super::ingest::{Fetched, Page, Produced, new_fetcher};
 use super::invariants::{self, Checked};
 use super::journal::{self, Journal};
+use super::requests::Asked;
 use super::world::Env;
 use crate::consumer::state::{Commit, CommitSchedule, State as Consumer};
 use crate::fetcher::Schedule;
@@ -32,6 +33,8 @@ pub(super) struct Process {
     pub(super) journal: Journal,
     pub(super) live: Option<Live>,
     pub(super) paused: bool,
+    /// The hashes that [`Fault::SeenWhenFetched`] keeps.
+    pub(super) fetched: HashSet<Uuid>,
 }
 
 /// A process that is up.
@@ -66,6 +69,8 @@ pub(super) struct Live {
     pub(super) wake_at: Option<Instant>,
     /// The runs whose page is requested.
     pub(super) fetching: Vec<Uuid>,
+    /// What the page under way of each run asks for.
+    pub(super) asked: HashMap<Uuid, Asked>,
     /// The pages that are with the producer, in the order in which they were sent.
     pub(super) pages: Vec<Page>,
     pub(super) deliveries: Deliveries<Fetched, Produced>,
@@ -105,6 +110,7 @@ impl Process {
             fetcher,
             wake_at: None,
             fetching: Vec::new(),
+            asked: HashMap::new(),
             pages: Vec::new(),
             deliveries: Deliveries::default(),
             settled: BTreeMap::new(),

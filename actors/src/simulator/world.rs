@@ -14,6 +14,7 @@ use super::broker::{Broker, Dating};
 use super::egress::Stage;
 use super::invariants::{self, Checked, Invariant, Oracle, Violation, violation};
 use super::process::Process;
+use super::source::{Changes, Source};
 use super::store::{Store, Write};
 use crate::consumer::state::Commit;
 
@@ -36,8 +37,7 @@ pub(super) struct Scenario {
     /// Whether the store accepts nothing most of the time.
     stalled: bool,
     pub(super) scheduled: bool,
-    /// Whether the API returns cursors, so that a fetch has several pages.
-    pub(super) cursors: bool,
+    pub(super) source: Source,
     /// Whether a read that is complete begins again at its first page.
     pub(super) restarts: bool,
     /// The most pages that are requested before an earlier one is in the topic.
@@ -72,6 +72,7 @@ pub(super) struct Env {
     pub(super) broker: Broker,
     pub(super) store: Store,
     pub(super) api: Api,
+    pub(super) changes: Changes,
     pub(super) oracle: Oracle,
     pub(super) commit_requests: Vec<CommitRequest>,
     /// Writes that nobody waits for, still on their way.
@@ -155,6 +156,7 @@ pub(super) enum Step {
     Request(usize),
     Cancel(usize),
     SetCursor(usize),
+    Change,
     Wake(usize),
     ApiAnswers(usize),
     Append(usize),
@@ -194,7 +196,7 @@ pub(super) struct World {
     pub(super) env: Env,
     pub(super) processes: [Process; 2],
     enabled: Vec<(Step, u32)>,
-    taken: u32,
+    pub(super) taken: u32,
 }
 
 /// The result of a history.
@@ -234,7 +236,12 @@ impl World {
             by_hand: rng.random_ratio(1, 4),
             stalled,
             scheduled: rng.random_bool(0.5),
-            cursors: rng.random_bool(0.5),
+            source: match (rng.random_bool(0.5), seed / 12 % 8) {
+                (true, _) => Source::Cursors,
+                (false, 7) => Source::Page,
+                (false, 4..=6) => Source::Conditional,
+                (false, _) => Source::incremental(seed / 96),
+            },
             restarts: seed.is_multiple_of(3),
             fetch_ahead: (seed / 3 % 4) as usize,
             max_active: (seed / 12 % 3 + 1) as usize,
@@ -246,6 +253,7 @@ impl World {
         let dating = if !operator && rng.random_bool(0.6) { Dating::Wild } else { Dating::Append };
         let unkeyed = rng.random_ratio(1, 4);
         let broker = Broker::new(rng.random_range(1..4), dating, fault == Some(Fault::ReadUncommitted));
+        let changes = Changes::new(&scenario.source, seed / 96);
         let env = Env {
             rng,
             scenario,
@@ -255,6 +263,7 @@ impl World {
             broker,
             store: Store::default(),
             api: Api::new(unkeyed),
+            changes,
             oracle: Oracle::default(),
             commit_requests: Vec::new(),
             late_writes: Vec::new(),
@@ -304,6 +313,9 @@ impl World {
             self.rest()?;
         }
         self.rest()?;
+        if self.env.scenario.source.changes() {
+            self.read_what_is_new()?;
+        }
         if self.env.scenario.by_hand {
             self.read_all_again()?;
         }
@@ -322,7 +334,7 @@ impl World {
     }
 
     /// Continues until nothing is left to do.
-    fn rest(&mut self) -> Checked {
+    pub(super) fn rest(&mut self) -> Checked {
         let until = self.taken + MAX_END_STEPS;
         let mut idle = 0;
         while idle < 3 {
@@ -377,7 +389,7 @@ impl World {
             may(Step::ProducerBreaks(who), 2, faults && !live.pages.is_empty());
             may(Step::Request(who), 5, faults);
             may(Step::Cancel(who), 1, faults);
-            may(Step::SetCursor(who), 1, faults && env.scenario.cursors);
+            may(Step::SetCursor(who), 1, faults && !matches!(env.scenario.source, Source::Page));
             may(Step::Fold(who), 1, faults);
             may(Step::Replay(who), 1, faults && owns);
             may(Step::Sync(who), 6, process.journal.loose() > 0);
@@ -405,6 +417,7 @@ impl World {
         may(Step::CommitArrives, 14, !env.commit_requests.is_empty());
         may(Step::LateWrite, 6, !env.late_writes.is_empty());
         may(Step::Tick, 12, faults);
+        may(Step::Change, if env.scenario.source.is_incremental() { 10 } else { 20 }, faults && env.scenario.source.changes());
         may(Step::Rebalance, 3, faults && !revoking);
         may(Step::Retention, 1, faults && !env.scenario.by_hand);
         may(Step::PartitionAdded, 2, faults && env.broker.partitions() < 5);
