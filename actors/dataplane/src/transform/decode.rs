@@ -127,6 +127,22 @@ impl FieldShape {
     }
 }
 
+impl FieldShape {
+    /// The error that the value from `start` to the cursor is not of the type.
+    #[cold]
+    #[inline(never)]
+    fn misfit(&self, json: &JsonCursor<'_>, start: usize) -> Box<DecodeError> {
+        json.invalid_since(start, &self.kind.expected())
+    }
+
+    /// Skips a value and returns the error that it is not of the type.
+    #[cold]
+    #[inline(never)]
+    fn mistyped(&self, json: &mut JsonCursor<'_>) -> Box<DecodeError> {
+        json.invalid(&self.kind.expected())
+    }
+}
+
 /// Decodes records of a batch from index `from` on: at least one, and as many as fit into
 /// [`MAX_SLICE_BYTES`].
 pub(super) fn decode(shape: &FieldShape, raw: &RawBatch, from: usize) -> Decoded {
@@ -344,7 +360,6 @@ impl<'a> Column<'a> {
             return Ok(());
         }
         let shape = self.shape;
-        let expected = || shape.kind.expected();
         let start = json.position();
         match (&mut self.data, first) {
             (Data::Text { ends, bytes }, b'"') => {
@@ -355,16 +370,15 @@ impl<'a> Column<'a> {
                 text_values::append(&shape.kind, first, json, bytes)?;
                 ends.push(end(bytes.len()));
             }
-            (Data::Bounded(column), _) => {
-                column.decode(json)?;
-                if let Some(bound) = shape.bounds.iter().find(|bound| !column.last_meets(bound)) {
-                    return Err(json.invalid_since(start, &bound.expected()));
-                }
+            (Data::Bounded(column), _) => column.decode_bounded(json)?,
+            (Data::Time(values), b'"') if shape.kind == Kind::Timestamp => {
+                let text = json.string()?.resolved();
+                values.push(rfc3339::date_time(&text).ok_or_else(|| shape.misfit(json, start))?);
             }
             (Data::Time(values), _) => values.push(time_values::read(&shape.kind, first, json)?),
             (Data::Int(values), b'-' | b'0'..=b'9') => {
                 let number = json.number()?;
-                values.push(number.integer().ok_or_else(|| json.invalid_since(start, &expected()))?);
+                values.push(number.integer().ok_or_else(|| shape.misfit(json, start))?);
             }
             (Data::Float(values), b'-' | b'0'..=b'9') => {
                 let number = json.number()?;
@@ -372,7 +386,7 @@ impl<'a> Column<'a> {
             }
             (Data::Date(values), b'"') => {
                 let text = json.string()?.resolved();
-                values.push(rfc3339::date(&text).ok_or_else(|| json.invalid_since(start, &expected()))?);
+                values.push(rfc3339::date(&text).ok_or_else(|| shape.misfit(json, start))?);
             }
             (Data::Bool(values), b't') => {
                 json.literal("true")?;
@@ -393,13 +407,24 @@ impl<'a> Column<'a> {
                 })?;
                 ends.push(end(item.len));
             }
-            _ => return Err(json.invalid(&expected())),
+            _ => return Err(shape.mistyped(json)),
         }
         self.len += 1;
         if let Some(nulls) = &mut self.nulls {
             nulls.append_non_null();
         }
         Ok(())
+    }
+
+    /// Appends the value that the cursor is at, if it meets the bounds.
+    #[inline(never)]
+    fn decode_bounded(&mut self, json: &mut JsonCursor<'a>) -> Result<()> {
+        let start = json.position();
+        self.decode(json)?;
+        match self.shape.bounds.iter().find(|bound| !self.last_meets(bound)) {
+            Some(bound) => Err(json.invalid_since(start, &bound.expected())),
+            None => Ok(()),
+        }
     }
 
     /// Whether the last value meets a bound.

@@ -66,7 +66,7 @@ pub(super) fn in_range(micros: i64) -> Option<i64> {
 
 /// Parses `HH:MM:SS` with an optional fraction. Returns the second of the day, the second of the
 /// minute, the microseconds, and the rest of the text.
-#[inline]
+#[inline(always)]
 fn partial_time(text: &[u8]) -> Option<(i64, i32, i64, &[u8])> {
     let (hour, rest) = two(text)?;
     let (minute, rest) = two(rest.strip_prefix(b":")?)?;

@@ -10,6 +10,7 @@ use super::json_cursor::JsonCursor;
 ///
 /// The text of a number or a boolean is the record's own, but for an integer that is written with a
 /// fraction or an exponent where the type has integers only: it becomes its digits.
+#[inline(never)]
 pub(super) fn append(kind: &Kind, first: u8, json: &mut JsonCursor<'_>, out: &mut Vec<u8>) -> Result<()> {
     let start = json.position();
     let types = match kind {

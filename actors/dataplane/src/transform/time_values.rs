@@ -14,11 +14,11 @@ use super::rfc3339;
 use crate::decimal;
 
 /// Reads the value that the cursor is at as a time of this type, in microseconds since 1970.
-/// `first` is its first byte.
+/// `first` is its first byte. The decoder itself reads the text of a time with a zone.
+#[inline(never)]
 pub(super) fn read(kind: &Kind, first: u8, json: &mut JsonCursor<'_>) -> Result<i64> {
     let start = json.position();
     let micros = match (kind, first) {
-        (Kind::Timestamp, b'"') => rfc3339::date_time(&json.string()?.resolved()),
         (Kind::LocalTimestamp { zone, change }, b'"') => {
             let local = rfc3339::local_date_time(&json.string()?.resolved()).ok_or_else(|| json.invalid_since(start, &kind.expected()))?;
             return in_zone(local, *zone, *change).map_err(|why| json.invalid_since(start, &why));
