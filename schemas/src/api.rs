@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::dead_letter_filter::DeadLetterFilter;
+use crate::dead_letter_filter::{self, DeadLetterFilter};
 use crate::desired::{Desired, DesiredState};
 use crate::event::Offsets;
 use crate::offset::{Offset, Partition, Ranges};
@@ -131,7 +131,7 @@ pub enum PlanRequest {
         #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::ranges"))]
         letters: Option<Ranges>,
         /// Which of those; absent: all of them.
-        #[serde(default, skip_serializing_if = "DeadLetterFilter::is_empty")]
+        #[serde(default, deserialize_with = "dead_letter_filter::object", skip_serializing_if = "DeadLetterFilter::is_empty")]
         only: DeadLetterFilter,
     },
     /// Drop dead letters: they are not redriven. They stay in the dead-letter topic.
@@ -141,7 +141,7 @@ pub enum PlanRequest {
         #[cfg_attr(test, schemars(schema_with = "crate::openapi_tests::ranges"))]
         letters: Option<Ranges>,
         /// Which of those; absent: all of them.
-        #[serde(default, skip_serializing_if = "DeadLetterFilter::is_empty")]
+        #[serde(default, deserialize_with = "dead_letter_filter::object", skip_serializing_if = "DeadLetterFilter::is_empty")]
         only: DeadLetterFilter,
     },
     /// Set the cursor of a read.

@@ -1,6 +1,8 @@
 //! Which dead letters a list, a redrive or a drop is about.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 /// Selects dead letters: those that match every given part.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +18,12 @@ pub struct DeadLetterFilter {
     /// The key of the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+}
+
+/// Reads a filter from a JSON object. Serde alone would take an array of its fields, too.
+pub(crate) fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DeadLetterFilter, D::Error> {
+    let fields = Map::<String, Value>::deserialize(deserializer)?;
+    serde_json::from_value(Value::Object(fields)).map_err(D::Error::custom)
 }
 
 impl DeadLetterFilter {
@@ -50,6 +58,15 @@ impl std::fmt::Display for DeadLetterFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_is_an_object_of_known_fields() {
+        let plan = |only: &str| serde_json::from_str::<crate::api::PlanRequest>(&format!("{{\"action\": \"drop\", \"only\": {only}}}"));
+        assert!(plan("{\"key\": \"7\"}").is_ok() && plan("{}").is_ok());
+        for only in ["[null, null]", "[]", "null", "{\"keys\": \"7\"}", "{\"key\": 7}"] {
+            assert!(plan(only).is_err(), "{only}");
+        }
+    }
 
     #[test]
     fn a_filter_matches_what_has_all_its_parts() {
