@@ -1,6 +1,7 @@
 //! The ingest of a simulated process: the states of the fetcher and the producer in a minimal
 //! shell.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use forebay_schemas::event::Event;
@@ -60,7 +61,7 @@ impl Page {
 
 /// A fetcher with these open runs. It reads page after page, where the API gives cursors.
 pub(super) fn new_fetcher(env: &Env, schedule: Schedule, ledger: &Ledger, open: Vec<Uuid>) -> Fetcher {
-    let open = open.into_iter().map(|run| (run, ledger.read_of(run)));
+    let open = open.into_iter().map(|run| (run, read_to_wait_for(env, ledger, run)));
     let fetcher = Fetcher::new(schedule, env.now(), open).with_max_active(env.scenario.max_active);
     let restarts = match &env.scenario.source {
         Source::Cursors => env.scenario.restarts,
@@ -69,6 +70,14 @@ pub(super) fn new_fetcher(env: &Env, schedule: Schedule, ledger: &Ledger, open: 
     };
     let fetcher = fetcher.with_fetch_ahead(env.scenario.fetch_ahead);
     fetcher.with_cursors(None, PageLimits { max_pages: 3, max_empty_pages: 2, restarts, ..PageLimits::ONE_PAGE })
+}
+
+/// The read of a run; a fault makes it one of its own, so that the run waits for no other.
+fn read_to_wait_for(env: &Env, ledger: &Ledger, run: Uuid) -> Read {
+    match env.has(Fault::FetchReadTwiceAtOnce) {
+        true => Read::of(&BTreeMap::from([("run".to_owned(), run.to_string())])),
+        false => ledger.read_of(run),
+    }
 }
 
 impl Process {
@@ -89,7 +98,7 @@ impl Process {
             let requested = ledger.requested(run, (&key, attempt), spec);
             self.apply(who, env, vec![requested])?;
             let (now, fresh) = (env.now(), env.fresh());
-            let read = self.live().ledger.read_of(run);
+            let read = read_to_wait_for(env, &self.live().ledger, run);
             let effects = self.live().fetcher.trigger(run, read, now, fresh);
             self.act(who, env, effects)?;
         }

@@ -116,6 +116,8 @@ enum Fault {
     /// The hashes of records are kept when their page is fetched, also where it never gets into the
     /// topic.
     SeenWhenFetched,
+    /// Several fetches of one read are under way at the same time.
+    FetchReadTwiceAtOnce,
     /// Validators are recorded when their page is fetched.
     ValidatorsWhenFetched,
     /// Validators stay while another answer is produced.

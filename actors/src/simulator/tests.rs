@@ -119,7 +119,7 @@ fn found(fault: Fault, seeds: u64) -> Option<(u64, Violation)> {
 #[allow(clippy::print_stderr, reason = "printed for the person who runs it by hand")]
 fn every_broken_rule_is_found_and_the_invariant_named() {
     use Invariant::*;
-    let faults: [(Fault, &[Invariant], u64); 37] = [
+    let faults: [(Fault, &[Invariant], u64); 38] = [
         (Fault::DropRecord, &[NoRecordLost, PagesKeepTheirOrder], 200),
         (Fault::ForgetClock, &[NoDuplicateEffect], 400),
         (Fault::WallClock, &[ReadsNeverGoBack, RowsAreWhole], 400),
@@ -137,7 +137,7 @@ fn every_broken_rule_is_found_and_the_invariant_named() {
         (Fault::SkipPage, &[ReadsLeaveNothingOut], 200),
         (Fault::ResendAbandonedOnly, &[PagesKeepTheirOrder], 400),
         (Fault::ShareCursor, &[ReadsLeaveNothingOut], 200),
-        (Fault::AgainMovesCursor, &[CursorGoesOn], 400),
+        (Fault::AgainMovesCursor, &[CursorGoesOn, PassesAskTheSame], 400),
         (Fault::AgainGoesOnAtCursor, &[ReadsLeaveNothingOut], 10_000),
         (Fault::WindowNotInRead, &[ReadsLeaveNothingOut], 400),
         (Fault::PageUndoesSetCursor, &[CursorGoesOn], 1_000),
@@ -145,6 +145,7 @@ fn every_broken_rule_is_found_and_the_invariant_named() {
         (Fault::WatermarkPastRequest, &[WatermarkIsProduced], 2_000),
         (Fault::PassAsksFromReached, &[PassesAskTheSame], 1_000),
         (Fault::SeenWhenFetched, &[WatermarkIsProduced], 1_000),
+        (Fault::FetchReadTwiceAtOnce, &[WatermarkIsProduced, PassesAskTheSame, CursorGoesOn, ReadsLeaveNothingOut], 4_000),
         (Fault::ValidatorsWhenFetched, &[UnchangedIsProduced], 1_000),
         (Fault::ValidatorsOutliveTheirAnswer, &[UnchangedIsProduced], 4_000),
         (Fault::LastModifiedOfThisSecond, &[UnchangedIsProduced], 4_000),
