@@ -27,10 +27,12 @@ const PAGE: usize = 100;
 const RECORD_BYTES: usize = 450;
 /// Pages of a round.
 const PAGES: usize = 4_000;
+/// Pages of a round in which each page waits for the one before it to be on disk.
+const PAGES_IN_TURN: usize = 400;
 /// Pages of 2 GB.
 const CRAWL_PAGES: usize = 2_000_000_000 / (PAGE * RECORD_BYTES);
 /// Rounds of each kind after the warm-up.
-const ROUNDS: u32 = 4;
+const ROUNDS: u32 = 3;
 /// The runs that are fetched side by side, each with its part of the pages of a round.
 const RUNS: usize = 4;
 
@@ -43,12 +45,12 @@ fn main() {
     println!("the server alone, one connection: {:.0} pages/s", api.alone());
     for round in 0..=ROUNDS {
         let kind = if round == 0 { "warm-up" } else { "round" };
-        for (what, lines) in [
-            ("fetch_ahead = 0", format!("fetch_ahead = 0\n{AHEAD}")),
-            ("fetch_ahead = 8", AHEAD.to_owned()),
-            ("fetch_ahead = 8 and a watermark", format!("{AHEAD}\n{MARKS}")),
+        for (what, pages, lines) in [
+            ("fetch_ahead = 0", PAGES_IN_TURN, format!("fetch_ahead = 0\n{AHEAD}")),
+            ("fetch_ahead = 8", PAGES, AHEAD.to_owned()),
+            ("fetch_ahead = 8 and a watermark", PAGES, format!("{AHEAD}\n{MARKS}")),
         ] {
-            println!("{kind} {round}: {what}: {}", fetch(&kafka, &api, &lines));
+            println!("{kind} {round}: {what}: {}", fetch(&kafka, &api, pages, &lines));
         }
         println!("{kind} {round}: {RUNS} runs side by side: {}", side_by_side(&kafka, &api));
     }
@@ -66,36 +68,32 @@ fn job(kafka: &Kafka, api: &Api, pages: usize, lines: &str) -> Job {
     job
 }
 
-/// Records per second from the first request to the last, and the CPU of a child process since
-/// `cpu`.
-fn measured(api: &Api, cpu: Duration) -> String {
-    let cpu = children_cpu() - cpu;
-    let requests = api.requests.lock();
-    assert_eq!(requests.len(), PAGES);
-    let (took, records) = (requests[PAGES - 1] - requests[0], (PAGES * PAGE) as f64);
-    format!("{:.0} records/s, {:.1} µs of CPU per record", records / took.as_secs_f64(), cpu.as_secs_f64() * 1e6 / records)
-}
-
-/// Measures a fetch of all pages.
-fn fetch(kafka: &Kafka, api: &Api, lines: &str) -> String {
-    let job = job(kafka, api, PAGES, lines);
-    let cpu = children_cpu();
-    let end = job.forebay(&["run", "--until-idle", "--roles", "ingest", "--json"]);
-    assert!(end.status.success(), "{}", support::stderr(&end));
-    measured(api, cpu)
+/// Measures a run that fetches all pages.
+fn fetch(kafka: &Kafka, api: &Api, pages: usize, lines: &str) -> String {
+    measured(&job(kafka, api, pages, lines), api, pages, &["--key", "one"])
 }
 
 /// Measures runs of as many pages together.
 fn side_by_side(kafka: &Kafka, api: &Api) -> String {
     let job = job(kafka, api, PAGES / RUNS, &format!("params = [\"shop\"]\nmax_active_runs = {RUNS}\n{AHEAD}"));
-    let cpu = children_cpu();
+    let shops: Vec<String> = (0..RUNS).map(|shop| shop.to_string()).collect();
+    measured(&job, api, PAGES, &["--each", &format!("shop={}", shops.join(","))])
+}
+
+/// Triggers runs, and waits until all their pages are in Kafka. Nothing reads the topic, so the
+/// runs do not end. Returns records per second from the first request to the last, and the CPU of
+/// the whole process.
+fn measured(job: &Job, api: &Api, pages: usize, trigger: &[&str]) -> String {
+    let (cpu, records) = (children_cpu(), (pages * PAGE) as f64);
     let running = job.start(&["--roles", "ingest,api"], &[]);
     running.snapshot();
-    let shops: Vec<String> = (0..RUNS).map(|shop| shop.to_string()).collect();
-    let end = job.forebay(&["trigger", "--each", &format!("shop={}", shops.join(",")), "--wait"]);
-    assert!(end.status.success(), "{}", support::stderr(&end));
+    assert!(job.forebay(&[&["trigger"], trigger].concat()).status.success());
+    running.wait_until("all records are in Kafka", |s| s["totals"]["produced"].as_u64() == Some((pages * PAGE) as u64));
     assert!(running.stop().success());
-    measured(api, cpu)
+    let cpu = children_cpu() - cpu;
+    let requests = api.requests.lock();
+    let took = requests[requests.len() - 1] - requests[0];
+    format!("{:.0} records/s, {:.1} µs of CPU per record", records / took.as_secs_f64(), cpu.as_secs_f64() * 1e6 / records)
 }
 
 /// Reads 2 GB, and prints the resident memory after each eighth, and the largest.
