@@ -89,6 +89,9 @@ pub(crate) fn run(global: &Global, output: &Output, args: &Args) -> Result<(), C
             if let Err(error) = running.fetched_once().await {
                 return Err(CliError::failed(error.message, "fix the API, or [fetcher] in the pipeline file, and run again"));
             }
+            if pipeline.writes() && !args.roles.is_empty() && !args.roles.iter().any(|role| Role::from(*role) == Role::Egress) {
+                tracing::info!("all is in the topic; waiting until a process with the role egress has written it");
+            }
             Ok(running.settled(IDLE_CHECK_INTERVAL).await)
         };
         let not_running = async {
