@@ -29,6 +29,9 @@ pub(crate) struct ActiveFetch {
     pub(super) retry: Retry,
     /// The pages so far.
     pub(super) history: PageHistory,
+    /// Where the fetch that it continues would have continued. From elsewhere on, that one's pages
+    /// are not its own: an operator has set the cursor.
+    continues_at: Option<Position>,
     /// The position of the page; `None` until [`ActiveFetch::position`] asks where the fetch
     /// starts.
     pub(super) position: Option<Position>,
@@ -85,7 +88,7 @@ pub(super) enum End {
     /// The request of its next page failed, and so does the run.
     Failed(RunError),
     /// A scheduled fetch will be retried.
-    Retried(PendingRetry),
+    Retried(Box<PendingRetry>),
 }
 
 /// A scheduled fetch that will be retried. It continues where its read is by then: another fetch of
@@ -99,6 +102,8 @@ pub(super) struct PendingRetry {
     pub(super) retry: Retry,
     /// Its pages that are in Kafka.
     pub(super) history: PageHistory,
+    /// Where it would continue.
+    pub(super) position: Option<Position>,
 }
 
 impl ActiveFetch {
@@ -111,6 +116,7 @@ impl ActiveFetch {
             since: now,
             retry: Retry::new(BACKOFF),
             history: PageHistory::default(),
+            continues_at: None,
             position: None,
             requested: 0,
             pass: None,
@@ -122,10 +128,10 @@ impl ActiveFetch {
 
     /// Continues a fetch that failed.
     pub(super) fn retried(self, failed: PendingRetry) -> Self {
-        Self { since: failed.since, retry: failed.retry, history: failed.history, ..self }
+        Self { since: failed.since, retry: failed.retry, history: failed.history, continues_at: failed.position, ..self }
     }
 
-    /// Whether the page to fetch is the first of its fetch.
+    /// Whether the page to fetch is the first of its fetch. Call [`ActiveFetch::position`] before.
     pub(crate) fn is_first(&self) -> bool {
         self.history.is_first()
     }
@@ -134,7 +140,14 @@ impl ActiveFetch {
     /// where the fetch starts.
     pub(crate) fn position(&mut self, requested: u64, start: impl FnOnce() -> Position) -> Position {
         self.requested = requested;
-        self.position.get_or_insert_with(start).clone()
+        if self.position.is_none() {
+            let start = start();
+            if self.continues_at.take().is_some_and(|at| at != start) {
+                self.history = PageHistory::default();
+            }
+            self.position = Some(start);
+        }
+        self.position.clone().unwrap_or_default()
     }
 
     /// What the fetch asks for; `start` says so at its first page.

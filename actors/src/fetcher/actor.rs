@@ -183,7 +183,8 @@ impl Fetcher {
         let durable = self.state.durable_before(run, ledger.last_event());
         let Some(fetch) = self.state.fetch_mut(run) else { return };
         let start = || if pages.paths.is_paged { ledger.next_position(run) } else { Position::Begin };
-        let (is_first, position) = (fetch.is_first(), fetch.position(ledger.last_event(), start));
+        let position = fetch.position(ledger.last_event(), start);
+        let is_first = fetch.is_first();
         let (mut params, mut seen) = (ledger.params(run), Seen::default());
         if pages.client.is_conditional() {
             params.validators = ledger.validators_of(run);

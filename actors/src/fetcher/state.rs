@@ -248,7 +248,7 @@ impl State {
                 End::Stopped(stop) => effects.push(Effect::ScheduledFetchEnded(Ok(stop))),
                 End::Failed(error) if triggered => effects.push(Effect::Record(Command::FailRun { run, error })),
                 End::Failed(error) => effects.push(Effect::ScheduledFetchEnded(Err(error))),
-                End::Retried(retry) => self.retry = Some(retry).filter(|_| !self.schedule_stopped),
+                End::Retried(retry) => self.retry = Some(*retry).filter(|_| !self.schedule_stopped),
             }
         }
         effects
@@ -454,7 +454,8 @@ impl State {
             Phase::Due(again)
         } else if !fetch.triggered && (in_time || transient && self.schedule != Schedule::Once) {
             let (retry, history) = (fetch.retry.clone(), std::mem::take(&mut fetch.history));
-            Phase::Last(End::Retried(PendingRetry { at: again, since: fetch.since, retry, history }))
+            let position = fetch.position.clone();
+            Phase::Last(End::Retried(Box::new(PendingRetry { at: again, since: fetch.since, retry, history, position })))
         } else {
             Phase::Last(End::Failed(run_error("fetch", message, failure.retryable)))
         };

@@ -137,6 +137,18 @@ fn a_later_page_is_retried_alone_with_delays_and_timeout_of_its_own() {
 }
 
 #[test]
+fn a_fetch_whose_cursor_is_reset_while_it_waits_for_a_retry_is_in_no_cycle() {
+    let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 100);
+    assert!(fetches(&rig.wake(0.0)));
+    rig.whole_page(Some("a"), 1.0);
+    rig.whole_page(Some("b"), 2.0);
+    rig.failed(Class::Transient, Some(3), 3.0);
+    rig.stored = None;
+    assert!(fetches(&rig.wake(6.0)));
+    assert!(fetches(&rig.whole_page(Some("a"), 7.0)), "it reads from the first page, which names the next one as before");
+}
+
+#[test]
 fn a_failed_scheduled_fetch_continues_at_its_page_and_keeps_counting() {
     let mut rig = Rig::with_cursor(Schedule::Every(EVERY), None, 2);
     assert!(fetches(&rig.wake(0.0)));
