@@ -119,27 +119,22 @@ enum Action {
         limit: Limit,
     },
     /// Produce dead letters to the topic again, each once; without --yes, print what it would do
-    Redrive {
-        #[command(flatten)]
-        positions: Positions,
-        #[command(flatten)]
-        filter: Filter,
-        #[command(flatten)]
-        apply: Apply,
-        #[command(flatten)]
-        target: Target,
-    },
+    Redrive(Change),
     /// Drop dead letters, so that none is redriven; without --yes, print what it would do
-    Drop {
-        #[command(flatten)]
-        positions: Positions,
-        #[command(flatten)]
-        filter: Filter,
-        #[command(flatten)]
-        apply: Apply,
-        #[command(flatten)]
-        target: Target,
-    },
+    Drop(Change),
+}
+
+/// Which dead letters to redrive or to drop, and whether to do it.
+#[derive(clap::Args)]
+struct Change {
+    #[command(flatten)]
+    positions: Positions,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    apply: Apply,
+    #[command(flatten)]
+    target: Target,
 }
 
 fn position(text: &str) -> Result<(Partition, Offset), String> {
@@ -165,17 +160,13 @@ pub(crate) fn dlq(global: &Global, output: &Output, args: &Args) -> Result<(), C
         Some(Action::Reasons { filter, target }) => reasons(global, output, filter, target),
         Some(Action::Show { position, target }) => show(global, output, *position, target),
         Some(Action::Diff { position, filter, limit }) => differences(global, output, *position, filter, limit),
-        Some(Action::Redrive { positions, filter, apply, target }) => {
-            let plan = PlanRequest::Redrive { letters: positions.ranges()?, only: filter.filter() };
-            redrive(global, output, target, &plan, apply.reason())
+        Some(Action::Redrive(change)) => {
+            let plan = PlanRequest::Redrive { letters: change.positions.ranges()?, only: change.filter.filter() };
+            apply(global, output, change, &plan, "records are in the topic again")
         }
-        Some(Action::Drop { positions, filter, apply, target }) => {
-            let plan = PlanRequest::Drop { letters: positions.ranges()?, only: filter.filter() };
-            let applied = block_on(target.client(global)?.plan(output, &plan, apply.reason()))?;
-            if let Some(applied) = applied.filter(|_| !output.json()) {
-                output.print(&format!("done: {} dead letters are dropped", applied.records));
-            }
-            Ok(())
+        Some(Action::Drop(change)) => {
+            let plan = PlanRequest::Drop { letters: change.positions.ranges()?, only: change.filter.filter() };
+            apply(global, output, change, &plan, "dead letters are dropped")
         }
     }
 }
@@ -285,12 +276,13 @@ fn differences(
     Ok(())
 }
 
-/// Redrives when there is a reason; else prints what it would do.
-fn redrive(global: &Global, output: &Output, target: &Target, plan: &PlanRequest, reason: Option<&str>) -> Result<(), CliError> {
-    let client = target.client(global)?;
-    let applied = block_on(client.plan(output, plan, reason))?;
+/// Applies a plan when there is a reason; else prints what it would do. `done` follows the number
+/// of records.
+fn apply(global: &Global, output: &Output, change: &Change, plan: &PlanRequest, done: &str) -> Result<(), CliError> {
+    let client = change.target.client(global)?;
+    let applied = block_on(client.plan(output, plan, change.apply.reason()))?;
     if let Some(applied) = applied.filter(|_| !output.json()) {
-        output.print(&format!("done: {} records are in the topic again", applied.records));
+        output.print(&format!("done: {} {done}", applied.records));
         if applied.cut > 0 {
             output.message(&format!(
                 "{} dead letters remain: their value is truncated, and the topic no longer holds the record; fetch it from the source again",

@@ -284,8 +284,7 @@ fn letters_effects(dead: &str, redrive: &Redrive, only: &DeadLetterFilter, what:
     effects
 }
 
-fn draft_of(effects: Vec<String>, redrive: Redrive, operation: impl FnOnce(Redrive) -> Operation) -> Draft {
-    let mut effects = effects;
+fn draft_of(mut effects: Vec<String>, redrive: Redrive, operation: impl FnOnce(Redrive) -> Operation) -> Draft {
     if redrive.remaining > 0 {
         effects.push(format!("{} more remain for another plan", redrive.remaining));
     }

@@ -140,14 +140,15 @@ impl ActiveFetch {
     /// where the fetch starts.
     pub(crate) fn position(&mut self, requested: u64, start: impl FnOnce() -> Position) -> Position {
         self.requested = requested;
-        if self.position.is_none() {
+        let (continues_at, history) = (&mut self.continues_at, &mut self.history);
+        let start = || {
             let start = start();
-            if self.continues_at.take().is_some_and(|at| at != start) {
-                self.history = PageHistory::default();
+            if continues_at.take().is_some_and(|at| at != start) {
+                *history = PageHistory::default();
             }
-            self.position = Some(start);
-        }
-        self.position.clone().unwrap_or_default()
+            start
+        };
+        self.position.get_or_insert_with(start).clone()
     }
 
     /// What the fetch asks for; `start` says so at its first page.

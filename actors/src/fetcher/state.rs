@@ -172,7 +172,8 @@ impl State {
 
     /// The fetch of a run, while it is under way.
     pub(crate) fn fetch_mut(&mut self, run: Uuid) -> Option<&mut ActiveFetch> {
-        self.fetches.iter_mut().find(|fetch| fetch.run == run)
+        let at = self.index(run)?;
+        Some(&mut self.fetches[at])
     }
 
     /// How many pages of the fetch of a run have arrived and are not in Kafka yet.
@@ -386,7 +387,7 @@ impl State {
     pub(crate) fn fetched(&mut self, run: Uuid, records: u64, now: Instant, fresh: Uuid, mut info: PageInfo) -> (bool, Vec<Effect>) {
         let (marks, validators) = (std::mem::take(&mut info.marks), info.validators.take());
         let cursor = self.cursor(run).map(str::to_owned);
-        let Some(at) = self.fetches.iter().position(|fetch| fetch.run == run) else { return (false, Vec::new()) };
+        let Some(at) = self.index(run) else { return (false, Vec::new()) };
         let mut effects = self.failing.then_some(Effect::Recovered).into_iter().collect::<Vec<_>>();
         self.failing = false;
         self.throttle(info.wait, now);
@@ -421,7 +422,7 @@ impl State {
 
     /// No page of a run arrived. `jitter` in [0, 1) spreads the retries of many processes.
     pub(crate) fn failed(&mut self, run: Uuid, failure: Failure, jitter: f64, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let Some(at) = self.fetches.iter().position(|fetch| fetch.run == run) else { return Vec::new() };
+        let Some(at) = self.index(run) else { return Vec::new() };
         self.throttle(failure.retry_after, now);
         let throttled = self.throttled(now);
         let fetch = &mut self.fetches[at];
@@ -512,7 +513,7 @@ impl State {
 
     /// Ends the fetch of a run if it is under way, and discards the page that it has requested.
     fn discard(&mut self, run: Uuid, now: Instant, fresh: Uuid) -> Vec<Effect> {
-        let Some(at) = self.fetches.iter().position(|fetch| fetch.run == run) else { return Vec::new() };
+        let Some(at) = self.index(run) else { return Vec::new() };
         let fetch = &mut self.fetches[at];
         if matches!(fetch.phase, Phase::Requested | Phase::Discarded) {
             fetch.unsettled.clear();
@@ -523,8 +524,12 @@ impl State {
         self.wake(now, fresh)
     }
 
+    fn index(&self, run: Uuid) -> Option<usize> {
+        self.fetches.iter().position(|fetch| fetch.run == run)
+    }
+
     fn fetch(&self, run: Uuid) -> Option<&ActiveFetch> {
-        self.fetches.iter().find(|fetch| fetch.run == run)
+        Some(&self.fetches[self.index(run)?])
     }
 
     /// When the scheduled fetch may start: the retry of a failed one, else the next tick. `None`

@@ -65,22 +65,17 @@ pub async fn newest(
     Ok(scan)
 }
 
-/// Reads one dead letter; `None` when the topic does not hold it.
+/// Reads one record of a topic, such as a dead letter; `None` when the topic does not hold it.
 ///
 /// # Errors
 /// When Kafka is unavailable.
-pub async fn one(
-    access: &Access,
-    dead_letter_topic: &str,
-    partition: Partition,
-    offset: Offset,
-) -> Result<Option<StoredRecord>, BrokerError> {
-    let ends = broker::ends(access, dead_letter_topic).await?;
+pub async fn one(access: &Access, topic: &str, partition: Partition, offset: Offset) -> Result<Option<StoredRecord>, BrokerError> {
+    let ends = broker::ends(access, topic).await?;
     if !ends.get(&partition).is_some_and(|&(start, end)| (start..end).contains(&offset)) {
         return Ok(None);
     }
     let wanted = BTreeMap::from([(partition, Range::of(offset))]);
-    Ok(read(access, dead_letter_topic, wanted, ReadLimit { records: 1, bytes: usize::MAX }).await?.pop())
+    Ok(read(access, topic, wanted, ReadLimit { records: 1, bytes: usize::MAX }).await?.pop())
 }
 
 fn weight(letter: &StoredRecord) -> usize {

@@ -23,6 +23,7 @@ use futures_util::future::join_all;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
+use super::dead_letters::one;
 use crate::broker::reader::{ReadLimit, StoredRecord, read};
 use crate::broker::{self, Access, BrokerError};
 use crate::journal::JournalError;
@@ -149,16 +150,11 @@ fn choose(
 ) -> Redrive {
     let (mut ranges, mut remaining) = (Vec::new(), 0);
     for (&partition, &range) in &existing {
-        let range = match wanted {
-            None => range,
-            Some(wanted) => match wanted.0.get(&partition) {
-                Some(wanted) => Range { from: wanted.from.max(range.from), to: wanted.to.min(range.to) },
-                None => continue,
-            },
+        let wanted = match wanted {
+            None => Some(range),
+            Some(wanted) => wanted.0.get(&partition).copied(),
         };
-        if range.is_empty() {
-            continue;
-        }
+        let Some(range) = wanted.and_then(|wanted| within(wanted, range)) else { continue };
         for mut part in without(partition, range) {
             if part.len() > capacity {
                 remaining += part.len() - capacity;
@@ -273,17 +269,12 @@ impl Redriver<'_> {
         if letter.header(dead_letter::TOPIC) != Some(self.topic) {
             return Ok(None);
         }
-        let ends = broker::ends(self.access, self.topic).await?;
-        if !ends.get(&partition).is_some_and(|&(start, end)| (start..end).contains(&offset)) {
-            return Ok(None);
-        }
-        let place = BTreeMap::from([(partition, Range::of(offset))]);
-        let found = read(self.access, self.topic, place, ReadLimit { records: 1, bytes: CHUNK_BYTES }).await?;
+        let found = one(self.access, self.topic, partition, offset).await?;
         let matches_hash = |record: &StoredRecord| {
             let value = record.value.as_deref().unwrap_or_default();
             letter.header(dead_letter::VALUE_SHA256).is_some_and(|hash| hash == dead_letter::sha256(value))
         };
-        Ok(found.into_iter().find(matches_hash).map(Some))
+        Ok(found.filter(matches_hash).map(Some))
     }
 }
 

@@ -34,7 +34,7 @@ impl Journal {
         self.durable = (self.durable + more).min(self.events.len());
     }
 
-    /// The events after so many.
+    /// The events after the first `events`.
     pub(super) fn after(&self, events: usize) -> impl Iterator<Item = &Event> {
         self.events.iter().skip(events).map(|recorded| &recorded.event)
     }

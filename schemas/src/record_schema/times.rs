@@ -72,7 +72,7 @@ impl EpochUnit {
         }
     }
 
-    /// The unit in which a number with so many digits is a time of our age.
+    /// The unit in which a number of this length, in digits, is a time near the present.
     pub fn of_digits(digits: usize) -> Self {
         match digits {
             0..=11 => Self::Seconds,

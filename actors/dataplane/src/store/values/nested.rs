@@ -171,19 +171,22 @@ fn plain_list(array: &ArrayRef, cql: &CqlType) -> Result<ListArray, UnplannedTyp
     plain.as_list_opt().cloned().ok_or_else(|| UnplannedType(format!("{} is not a list", array.data_type())))
 }
 
-pub(super) fn list(array: &ArrayRef, element: &CqlType) -> Converted {
+/// The elements of lists that become lists or sets.
+fn elements(array: &ArrayRef, element: &CqlType, what: &str) -> Result<(ListArray, Cells, Vec<Misfit>), UnplannedType> {
     let list = plain_list(array, &CqlType::List(Box::new(element.clone())))?;
     let (elements, inner) = convert(list.values(), element)?;
-    let mut misfits = of_rows(inner, list.offsets(), "list element");
-    refuse_nulls(&elements, list.offsets(), list.nulls(), "list", &mut misfits);
+    let mut misfits = of_rows(inner, list.offsets(), &format!("{what} element"));
+    refuse_nulls(&elements, list.offsets(), list.nulls(), what, &mut misfits);
+    Ok((list, elements, misfits))
+}
+
+pub(super) fn list(array: &ArrayRef, element: &CqlType) -> Converted {
+    let (list, elements, misfits) = elements(array, element, "list")?;
     Ok((Cells::List { offsets: list.offsets().clone(), nulls: list.nulls().cloned(), elements: Box::new(elements) }, misfits))
 }
 
 pub(super) fn set(array: &ArrayRef, element: &CqlType) -> Converted {
-    let list = plain_list(array, &CqlType::List(Box::new(element.clone())))?;
-    let (elements, inner) = convert(list.values(), element)?;
-    let mut misfits = of_rows(inner, list.offsets(), "set element");
-    refuse_nulls(&elements, list.offsets(), list.nulls(), "set", &mut misfits);
+    let (list, elements, misfits) = elements(array, element, "set")?;
     let order = Order::new(list.offsets(), list.nulls(), &elements);
     Ok((Cells::Set(Box::new(SetCells { order, elements })), misfits))
 }
